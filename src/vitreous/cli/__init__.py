@@ -1,0 +1,105 @@
+"""The command line: `vitreous COMMAND ...`. One file per command: parse, call, report.
+
+Nothing but the standard library is loaded until a command is known, so that `vitreous --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from dataclasses import dataclass
+
+USAGE = "Usage: vitreous COMMAND [ARGUMENTS] [OPTIONS]"
+ABOUT = "A glass box for single-particle cryo-EM."
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its words, its module in `vitreous.cli` (with a function `run`), what it does, and one example that works."""
+
+    words: tuple[str, ...]
+    module: str
+    summary: str
+    example: str
+
+
+COMMANDS = (
+    Command(("demo",), "demo", "Simulate particles of a ribosome, reconstruct them, compare with the truth", "vitreous demo --out demo"),
+    Command(("reconstruct",), "reconstruct", "Make a 3D map and its resolution from particles with poses", "vitreous reconstruct particles.star --out map"),
+    Command(("check",), "check", "Prove or reject a file's conventions by trial reconstructions", "vitreous check particles.star"),
+    Command(("simulate", "particles"), "simulate_particles", "Make particle images of a model or a map, with the truth", "vitreous simulate particles model.cif --out simulated"),
+    Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
+    Command(("postprocess",), "postprocess", "Mask, FSC, B factor and sharpening from two half maps", "vitreous postprocess half1.mrc half2.mrc --out sharp"),
+    Command(("mask",), "mask", "Make a soft mask from a map", "vitreous mask map.mrc mask.mrc"),
+    Command(("info",), "info", "Say what is in a file: map, stack, STAR, .cs, atomic model", "vitreous info particles.star map.mrc"),
+    Command(("convert",), "convert", "Convert particle files (STAR, .cs) and maps", "vitreous convert particles.star particles.cs"),
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one command and exit: 0 done, 2 bad input, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    sys.exit(dispatch(arguments))
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Find the command and run it. Errors of the user become one line on stderr; `--debug` shows the traceback instead."""
+    from vitreous.errors import VitreousError
+
+    if not arguments or arguments[0] in ("--help", "-h", "help"):
+        print(overview())
+        return 0
+    if arguments[0] in ("--version", "-V"):
+        from vitreous import __version__
+
+        print(f"vitreous {__version__}")
+        return 0
+    debug = "--debug" in arguments
+    command = find(arguments)
+    if command is None:
+        print(f"vitreous: error: {unknown(arguments)}", file=sys.stderr)
+        return BAD_INPUT
+    rest = [word for word in arguments[len(command.words) :] if word != "--debug"]
+    try:
+        module = importlib.import_module(f"vitreous.cli.{command.module}")
+        run_command = importlib.import_module("vitreous.cli.run_command")
+        return run_command.run_command(command, module.run, rest)
+    except VitreousError as error:
+        if debug:
+            raise
+        print(f"vitreous {' '.join(command.words)}: error: {error.line()}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"vitreous {' '.join(command.words)}: interrupted, nothing was left behind", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has gone: nothing to say to anyone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def find(arguments: list[str]) -> Command | None:
+    """The command that the first words name."""
+    return next((c for c in COMMANDS if tuple(arguments[: len(c.words)]) == c.words), None)
+
+
+def unknown(arguments: list[str]) -> str:
+    """One line for words that name no command, with the nearest that does."""
+    import difflib
+
+    names = [" ".join(c.words) for c in COMMANDS]
+    given = " ".join(arguments[:2]) if any(c.words[0] == arguments[0] for c in COMMANDS) else arguments[0]
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'?" if near else "see `vitreous --help`"
+    return f"no command '{given}'; expected one of {', '.join(names)}; {hint}"
+
+
+def overview() -> str:
+    """The text of `vitreous --help`: every command with what it does and one example."""
+    lines = [USAGE, "", ABOUT, ""]
+    for command in COMMANDS:
+        lines += [f"  {' '.join(command.words):<20} {command.summary}", f"  {'':<20} $ {command.example}"]
+    lines += ["", "`vitreous COMMAND --help` lists a command's options. `--debug` shows the traceback of an error."]
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""`vitreous check`: the convention doctor."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from vitreous.cli.run_command import Flat, Force, Json, progress_bars, print_outcome
+from vitreous.jobs.check import Check
+from vitreous.jobs.folder import run_in_passing, run_job
+
+FAULTS_FOUND = 1
+
+
+def run(
+    settings: Annotated[Check, Flat],
+    *,
+    out: Annotated[Path | None, Parameter(help="Write a job folder with a report, too")] = None,
+    force: Force = False,
+    json: Json = False,
+) -> int:
+    """Print one line per check. Exit code 0: no fault; 1: at least one."""
+    with progress_bars(quiet=json) as progress:
+        if out is None:
+            outcome = run_in_passing(settings, progress)
+        else:
+            outcome = run_job(settings, out, force=force, progress=progress, command=["vitreous", *sys.argv[1:]])
+    faults = outcome.tables["faults"]
+    if json:
+        print_outcome(outcome, as_json=True)
+    else:
+        for finding in outcome.findings:
+            print(f"{finding.text:<8} {finding.label:<20} {finding.meaning}")
+    return FAULTS_FOUND if faults else 0

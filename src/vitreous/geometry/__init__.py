@@ -1,0 +1,1 @@
+"""Rotations, quaternions, grids of orientations, point groups."""

@@ -1,0 +1,137 @@
+"""The job folder: everything a job leaves behind, complete or not there at all.
+
+A job works in a hidden folder beside its own, which takes the name of the job folder when everything is written:
+
+    settings.yaml     what was asked for
+    result.json       every figure that was printed
+    provenance.json   versions, command, inputs with size and hash, seed, machine
+    report.html       the result for a person, in one file
+    ...               the data products
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from vitreous.errors import OutputProblem
+from vitreous.jobs.job import Desk, Job, Outcome, ProgressOf, quiet
+from vitreous.jobs.provenance import provenance
+
+FINISHED = "result.json"
+
+
+def run_job(
+    job: Job, out: Path, *, force: bool = False, progress: ProgressOf = quiet, command: list[str] | None = None
+) -> Outcome:
+    """Run a job into the folder `out`.
+
+    Raises OutputProblem if `out` holds anything already (with `force` an earlier job's folder is replaced once the new one is
+    complete), or if it cannot be written.
+    """
+    refuse_occupied(out, force)
+    started, clock = datetime.now(UTC), time.perf_counter()
+    with work_folder(out) as folder:
+        outcome = job.run(Desk(folder, progress))
+        record = provenance(
+            command or ["vitreous", job.name],
+            job.inputs(),
+            seed=getattr(job, "seed", None),
+            started=started,
+            seconds=time.perf_counter() - clock,
+        )
+        settings = plain(dataclasses.asdict(job))  # type: ignore[call-overload]
+        write_json(folder / FINISHED, outcome.as_json())
+        write_json(folder / "provenance.json", record)
+        write_yaml(folder / "settings.yaml", {"job": job.name, **settings})
+        page = outcome.report().html(settings=settings, provenance=record)
+        (folder / "report.html").write_text(page, encoding="utf-8")
+    return outcome
+
+
+def run_in_passing(job: Job, progress: ProgressOf = quiet) -> Outcome:
+    """Run a job whose findings are all that is wanted: its files go to a folder that is thrown away."""
+    with tempfile.TemporaryDirectory(prefix="vitreous-") as folder:
+        return job.run(Desk(Path(folder), progress))
+
+
+def refuse_occupied(out: Path, force: bool) -> None:
+    """Raise OutputProblem if the folder's name is taken by something that must not be replaced."""
+    if not os.path.lexists(out):
+        return
+    if not out.is_dir():
+        raise OutputProblem(f"{out} is a file", "a folder that does not exist yet", "choose another --out")
+    if not any(out.iterdir()):
+        return
+    if not (out / FINISHED).is_file():
+        raise OutputProblem(f"{out} holds files that are not a job's", "an empty or new folder", "choose another --out")
+    if not force:
+        raise OutputProblem(
+            f"{out} holds a finished job", "a new folder", "choose another --out, or give --force to replace it"
+        )
+
+
+@contextmanager
+def work_folder(out: Path) -> Iterator[Path]:
+    """A folder beside `out` to work in. It becomes `out` when the block ends and is removed if the block fails."""
+    out = Path(os.path.abspath(out))
+    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    try:
+        work.mkdir(parents=True)
+        yield work
+        replace_folder(work, out)
+    except OSError as error:
+        raise OutputProblem(
+            f"{out} cannot be written: {error.strerror or error}",
+            "a writable folder with free space",
+            "choose another --out",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def replace_folder(work: Path, out: Path) -> None:
+    """Give `work` the name `out`; what had that name is removed only afterwards."""
+    former = out.with_name(f".{out.name}.{os.getpid()}.former")
+    if out.exists():
+        out.rename(former)
+    work.rename(out)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    import yaml
+
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def plain(value: Any) -> Any:
+    """The value in terms that JSON and YAML know: numbers that are not finite become null, arrays become lists."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(item) for item in value]
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value

@@ -1,0 +1,1 @@
+"""Frozen dataclasses that flow through everything."""

@@ -1,0 +1,108 @@
+"""Back-projection: the transpose of slicing. Slices are added into a padded transform with the same trilinear weights.
+
+`<project(V), S> = <V, backproject(S)>` to rounding error, by test. Direct Fourier inversion (`direct_inversion.py`) uses the same
+insertion and keeps the sum of weights beside the sum of values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.fourier.interpolation import gridding_correction
+from vitreous.reconstruction.projection import PADDING, SliceGrid, padded_radius
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float
+
+
+@dataclass(frozen=True)
+class Accumulator:
+    """Sums of inserted slices. `sums` [z, y, x, 3] holds (real, imaginary, weight), laid out as a FourierVolume."""
+
+    box: int
+    padding: int = PADDING
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.float32))
+    sums: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        radius = padded_radius(self.box, self.padding)
+        object.__setattr__(self, "sums", np.zeros((2 * radius + 1, 2 * radius + 1, radius + 1, 3), dtype=self.dtype))
+
+    @property
+    def values(self) -> Complex[np.ndarray, "z y x"]:
+        """The sum of weighted slices."""
+        complex_dtype = np.complex128 if self.dtype == np.float64 else np.complex64
+        return (self.sums[..., 0] + 1j * self.sums[..., 1]).astype(complex_dtype, copy=False)
+
+    @property
+    def weights(self) -> Float[np.ndarray, "z y x"]:
+        """The sum of weights."""
+        return self.sums[..., 2]
+
+
+def insert_slices(
+    accumulator: Accumulator,
+    slices: Complex[np.ndarray, "p n"],
+    weights: Float[np.ndarray, "p n"],
+    rotation: Float[np.ndarray, "n 3 3"],
+    frequencies: tuple[np.ndarray, np.ndarray],
+) -> None:
+    """Add slices to the sums, in place. Arrays are pixel-major, [pixel, particle].
+
+    `frequencies` (kx, ky) in cycles per box: those of a SliceGrid, or the same after a magnification. The rotation of a slice is the
+    one `project` would have read it with.
+    """
+    from vitreous.reconstruction.insertion_kernel import insert
+
+    dtype = accumulator.dtype
+    kx, ky = (np.ascontiguousarray(k, dtype=dtype) for k in frequencies)
+    basis = np.ascontiguousarray(rotation[:, :2, :].reshape(-1, 6).T * accumulator.padding, dtype=dtype)
+    insert(accumulator.sums, slices, weights, kx, ky, basis)
+
+
+def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, "n 3 3"], grid: SliceGrid, padding: int = PADDING) -> Float[np.ndarray, "z y x"]:
+    """The transpose of `project(fourier_volume(v), rotation, grid)`, as a real volume.
+
+    With the inner products `Re sum conj(a) b` over the listed pixels and `sum a b` over voxels. No weights, no division: this is the
+    operator that gradient methods need, not a reconstruction.
+    """
+    dtype = np.dtype(np.float64 if slices.dtype == np.complex128 else np.float32)
+    accumulator = Accumulator(grid.box, padding, dtype)
+    ones = np.zeros((len(grid), len(rotation)), dtype=dtype)
+    insert_slices(accumulator, np.ascontiguousarray(slices.T), ones, rotation, (grid.kx, grid.ky))
+    half = fold_nyquist(accumulator.values, grid.box, padding)
+    # A stored voxel with x > 0 stands for itself only, while the inverse real transform adds its mirror image.
+    half[:, :, 1 : half.shape[0] // 2 if half.shape[0] % 2 == 0 else None] /= 2
+    size = padding * grid.box
+    volume = inverse_to_box(half, grid.box) * dtype.type(float(size) ** 3)
+    return (volume / gridding_correction(grid.box, padding, "linear", 3)).astype(dtype)
+
+
+def fold_nyquist(values: np.ndarray, box: int, padding: int = PADDING) -> np.ndarray:
+    """The stored voxels as a half transform [P, P, P // 2 + 1], centred in z and y: the planes at +P/2 are those at -P/2."""
+    size, radius = padding * box, padded_radius(box, padding)
+    low, high = radius - size // 2, radius + (size + 1) // 2
+    if size % 2 == 0:
+        values = values.copy()
+        values[low] += values[high]
+        values[:, low] += values[:, high]
+    return np.ascontiguousarray(values[low:high, low:high, : size // 2 + 1])
+
+
+def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int) -> Float[np.ndarray, "z y x"]:
+    """Inverse transform of a half transform (centred in z and y), cropped to the central `box`.
+
+    Only the planes that are kept are carried from one axis to the next, which halves the work against a whole inverse.
+    """
+    import scipy.fft
+
+    size = half.shape[0]
+    kept = np.arange(-(box // 2), box - box // 2)
+    # Shifting the zero frequency from the middle of an axis to its start is a factor exp(-2 pi i (P // 2) r / P) on the result.
+    ramp = np.exp(-2j * np.pi * (size // 2) * kept / size).astype(half.dtype)
+    part = scipy.fft.ifft(half, axis=0, workers=-1)[kept] * ramp[:, None, None]
+    part = scipy.fft.ifft(part, axis=1, workers=-1)[:, kept] * ramp[None, :, None]
+    return scipy.fft.irfft(part, n=size, axis=2, workers=-1)[:, :, kept]

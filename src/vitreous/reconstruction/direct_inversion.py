@@ -1,0 +1,284 @@
+"""Direct Fourier inversion: from images with known poses to half maps and a map, streaming.
+
+Each image contributes its transform times its CTF to a sum N and the CTF squared to a sum D, both by trilinear insertion of the
+slice that its pose selects. The map is `N / (D + lambda(s))` with one constant per shell (Wiener regularisation): for Gaussian
+noise of variance sigma^2 and signal of variance tau^2 in shell s, `lambda = sigma^2 / tau^2`, which the two half sets give
+themselves, `lambda = mean(D_half) (1 - FSC) / FSC` (Scheres 2012, doi:10.1016/j.jmb.2011.11.010, eqs 2-5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.conventions import Contrast, CtfState
+from vitreous.engine.chunks import chunk_size, chunks
+from vitreous.engine.local import Counter, Progress, side_by_side, silent
+from vitreous.errors import DataProblem
+from vitreous.fourier.interpolation import gridding_correction
+from vitreous.geometry.rotations import matrix_from_euler
+from vitreous.model.particles import Particles
+from vitreous.optics.aberrations import magnify, wave_factor
+from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
+from vitreous.reconstruction.backprojection import Accumulator, fold_nyquist, insert_slices, inverse_to_box
+from vitreous.reconstruction.projection import PADDING, SliceGrid, slice_grid
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+Frequencies = tuple[np.ndarray, np.ndarray]  # (kx, ky)
+
+# A voxel that saw less than this fraction of its shell's mean weight is as good as empty: it is damped, not divided by noise.
+LEAST_WEIGHT = 1e-3
+
+# Pixels over which the disc around a particle falls from 1 to 0: wide enough that its transform stays within a shell or two.
+MASK_EDGE = 4.0
+
+
+@dataclass(frozen=True)
+class InversionSettings:
+    """How images become sums.
+
+    `operators` [m, 3, 3] are the point group's. `use_ctf=False` takes the images as projections. `mask_radius` in pixels keeps a soft
+    disc around each particle and drops what lies beyond, its neighbours above all; None keeps whole images.
+    """
+
+    operators: np.ndarray
+    use_ctf: bool = True
+    contrast: Contrast = Contrast.INVERTED
+    padding: int = PADDING
+    mask_radius: float | None = None
+
+
+@dataclass(frozen=True)
+class Sums:
+    """N and D of one set of particles, centred in z and y, the half x >= 0, folded to [P, P, P // 2 + 1]."""
+
+    values: np.ndarray
+    weights: np.ndarray
+    box: int
+    padding: int = PADDING
+
+    def __add__(self, other: Sums) -> Sums:
+        return Sums(self.values + other.values, self.weights + other.weights, self.box, self.padding)
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Two half maps (unfiltered: mean gain 1 in each shell), the Wiener map of all particles, and what each shell holds.
+
+    `coverage` [s]: fraction of a shell's voxels with at least `LEAST_WEIGHT` of its mean weight. `regularisation` [s]: lambda.
+    """
+
+    half_maps: tuple[np.ndarray, np.ndarray]
+    map: np.ndarray
+    coverage: Float[np.ndarray, " s"]
+    regularisation: Float[np.ndarray, " s"]
+    shell_weight: Float[np.ndarray, " s"]
+
+
+def split_symmetry(operators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Factor a point group into grid symmetries and the rest: every operator is one of `exact` after one of `inserted`.
+
+    `exact` are the operators that permute the voxels (signed permutation matrices): applying them to the finished sums costs nothing
+    and interpolates nothing. `inserted` are representatives of the cosets: each slice is inserted once for each.
+    """
+    exact = np.array([s for s in operators if np.allclose(np.abs(s).max(axis=1), 1, atol=1e-9)])
+    inserted, covered = [], np.zeros(len(operators), dtype=bool)
+    for i, operator in enumerate(operators):
+        if covered[i]:
+            continue
+        inserted.append(operator)
+        for s in exact:
+            covered |= np.abs(operators - operator @ s).max(axis=(1, 2)) < 1e-6
+    return exact, np.array(inserted)
+
+
+def accumulate(particles: Particles, settings: InversionSettings, counter: Counter | None = None) -> Sums:
+    """Sum the slices of all particles of the set, a chunk at a time, in the order of the rows."""
+    if particles.images is None or particles.pose is None:
+        raise DataProblem("particles without images or poses", "a file with image names, angles and shifts")
+    box = particles.images.shape[-1]
+    exact, inserted = split_symmetry(settings.operators)
+    accumulator = Accumulator(box, settings.padding)
+    counter = counter or Counter(len(particles))
+    for group in np.unique(particles.optics_index):
+        members = np.flatnonzero(particles.optics_index == group)
+        prepare = partial(weighted_slices, settings=settings, grid=slice_grid(box))
+        for rows in chunks(members, chunk_size(box)):
+            part = particles.rows(rows)
+            data, weight, frequencies = prepare(part)
+            assert part.pose is not None
+            rotation = matrix_from_euler(part.pose.euler)
+            for operator in inserted:
+                insert_slices(accumulator, data, weight, rotation @ operator, frequencies)
+            counter.add(len(rows))
+    return finish_sums(accumulator, exact)
+
+
+def weighted_slices(part: Particles, settings: InversionSettings, grid: SliceGrid) -> tuple[np.ndarray, np.ndarray, Frequencies]:
+    """One chunk of one optics group as pixel-major (values [p, n], weights [p, n]) and the frequencies (kx, ky) of its pixels.
+
+    Values are the transforms, moved so that the particle lies on the origin, times the CTF; weights are the CTF squared.
+    """
+    import scipy.fft
+
+    from vitreous.reconstruction.insertion_kernel import mask_discs, weigh
+
+    assert part.images is not None and part.pose is not None
+    pixels = part.images.read(slice(None))
+    check_pixels(pixels, part)
+    box = grid.box
+    shift = part.pose.shift / part.pixel_size - box // 2  # brings the particle to index 0, the origin
+    if settings.mask_radius is not None:
+        masked = np.empty_like(pixels)
+        mask_discs(pixels, -shift[:, 0], -shift[:, 1], settings.mask_radius, MASK_EDGE, masked)
+        pixels = masked
+    transforms = scipy.fft.rfft2(pixels, workers=1)
+    phase_x = np.exp(-2j * np.pi / box * np.outer(shift[:, 0], np.arange(box // 2 + 1))).astype(np.complex64)
+    phase_y = np.exp(-2j * np.pi * np.outer(shift[:, 1], np.fft.fftfreq(box))).astype(np.complex64)
+    factor, antisymmetric, frequencies = contrast_transfer(part, settings, grid)
+    data = np.empty((len(grid), len(part)), dtype=np.complex64)
+    weight = np.empty((len(grid), len(part)), dtype=np.float32)
+    multiply = part.ctf_state is not CtfState.PREMULTIPLIED
+    weigh(transforms, grid.row, grid.column, phase_x, phase_y, factor, antisymmetric, multiply, data, weight)
+    return data, weight, frequencies
+
+
+def contrast_transfer(part: Particles, settings: InversionSettings, grid: SliceGrid) -> tuple[np.ndarray, np.ndarray, Frequencies]:
+    """(CTF [n, p], factor [p] that undoes beam tilt and odd aberrations, frequencies (kx, ky) of the object in cycles per box).
+
+    The last are those of the grid after the group's anisotropic magnification: where in the volume the image's pixels belong.
+    """
+    group = part.used_optics()[0]
+    per_box = 1 / (grid.box * part.pixel_size)
+    kx, ky = grid.kx * per_box, grid.ky * per_box
+    true_x, true_y = magnify(kx, ky, np.asarray(group.magnification))
+    places = (true_x / per_box, true_y / per_box)
+    nothing = np.ones(len(grid), dtype=np.complex64)
+    if not settings.use_ctf:
+        return np.ones((len(part), len(grid)), dtype=np.float32), nothing, places
+    if part.ctf is None:
+        raise DataProblem("particles without CTF parameters", "a defocus for each particle", "add the columns, or give --no-ctf")
+    factor = ctf_of_particles(group, part.ctf, kx, ky, contrast=settings.contrast, dtype=np.float32)
+    if part.ctf_state is CtfState.PHASE_FLIPPED:
+        # The images' phases are right already, up to the contrast that the whole stack has.
+        factor = np.abs(factor) if settings.contrast is Contrast.INVERTED else -np.abs(factor)
+    undo = wave_factor(-odd_phase(group, kx, ky)).astype(np.complex64) if has_odd_phase(group) else nothing
+    return factor, undo, places
+
+
+def check_pixels(pixels: np.ndarray, part: Particles) -> None:
+    """Raise DataProblem naming the first image with a pixel that is not a finite number."""
+    # One pass: a sum is finite exactly when all of its terms are (float32 images are far from overflowing a float64 sum).
+    bad = np.flatnonzero(~np.isfinite(pixels.sum(axis=(1, 2), dtype=np.float64)))
+    if len(bad):
+        name = part.names.rows(bad[:1])
+        path = name.paths[name.path_code[0]]
+        raise DataProblem(
+            f"image {name.index[0] + 1}@{path} holds NaN or infinite pixels", "finite numbers", "remove these particles: `vitreous check` lists them all"
+        )
+
+
+def finish_sums(accumulator: Accumulator, exact: np.ndarray) -> Sums:
+    """Complete the half at x = 0 from its mirror image, apply the grid symmetries, fold the Nyquist planes."""
+    sums = accumulator.sums
+    plane = sums[:, :, 0]
+    mirror = plane[::-1, ::-1] * np.array([1, -1, 1], dtype=plane.dtype)
+    sums[:, :, 0] = plane + mirror
+    if len(exact) > 1:
+        sums = symmetrise(sums, exact)
+    box, padding = accumulator.box, accumulator.padding
+    values = np.empty(sums.shape[:3], dtype=np.complex64)
+    values.real, values.imag = sums[..., 0], sums[..., 1]
+    return Sums(fold_nyquist(values, box, padding), fold_nyquist(sums[..., 2], box, padding), box, padding)
+
+
+def symmetrise(sums: np.ndarray, exact: np.ndarray) -> np.ndarray:
+    """`sum over S of sums(S k)` for signed permutation matrices S: flips and transpositions of the whole cube, no interpolation."""
+    radius = sums.shape[2] - 1
+    mirror = sums[::-1, ::-1, :0:-1] * np.array([1, -1, 1], dtype=sums.dtype)
+    cube = np.concatenate([mirror, sums], axis=2)
+    total = np.zeros_like(sums)
+    for operator in exact:
+        turned = operator[::-1, ::-1]  # rows and columns in the order of the axes, z y x
+        source = np.abs(turned).argmax(axis=1)
+        sign = turned[np.arange(3), source]
+        flipped = cube[tuple(slice(None, None, -1) if s < 0 else slice(None) for s in sign)]
+        total += flipped.transpose(*np.argsort(source), 3)[:, :, radius:]
+    return total
+
+
+def shell_index(size: int, padding: int) -> np.ndarray:
+    """Shell of the unpadded box, round(|k|), of each voxel of a folded half transform."""
+    centred = np.arange(-(size // 2), size - size // 2, dtype=np.float32)
+    squares = centred**2
+    half = np.arange(size // 2 + 1, dtype=np.float32) ** 2
+    radius = np.sqrt(squares[:, None, None] + squares[None, :, None] + half[None, None, :])
+    return np.rint(radius / padding).astype(np.int32)
+
+
+def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
+    """Half maps and the map from the sums of the two half sets."""
+    first, second = halves
+    box, padding = first.box, first.padding
+    shell = shell_index(first.values.shape[0], padding).ravel()
+    shells = box // 2 + 1  # beyond Nyquist there is nothing
+    inside = np.flatnonzero(shell < shells)
+    shell = shell[inside]
+    count = np.bincount(shell, minlength=shells)
+
+    def pick(array: np.ndarray) -> np.ndarray:
+        return array.ravel()[inside]
+
+    def per_shell(values: np.ndarray) -> np.ndarray:
+        return np.bincount(shell, weights=values, minlength=shells) / np.maximum(count, 1)
+
+    values = [pick(half.values) for half in halves]
+    weights = [pick(half.weights) for half in halves]
+    mean = [np.maximum(per_shell(w), np.finfo(np.float32).tiny) for w in weights]
+    raw = [v / (w + (LEAST_WEIGHT * m)[shell]) for v, w, m in zip(values, weights, mean, strict=True)]
+    power = [per_shell(r.real**2 + r.imag**2) for r in raw]
+    cross = per_shell(raw[0].real * raw[1].real + raw[0].imag * raw[1].imag)
+    correlation = cross / np.maximum(np.sqrt(power[0] * power[1]), np.finfo(np.float32).tiny)
+    half_weight = (mean[0] + mean[1]) / 2
+    regularisation = half_weight * noise_to_signal(correlation)
+
+    def invert(numerator: np.ndarray, denominator: np.ndarray, gain: np.ndarray) -> np.ndarray:
+        half = np.zeros(first.values.size, dtype=np.complex64)
+        half[inside] = numerator * (gain[shell] / (denominator + regularisation[shell])).astype(np.float32)
+        volume = inverse_to_box(half.reshape(first.values.shape), box)
+        return (volume / gridding_correction(box, padding, "linear", 3)).astype(np.float32)
+
+    maps = [invert(v, w, 1 + regularisation / m) for v, w, m in zip(values, weights, mean, strict=True)]
+    whole = invert(values[0] + values[1], weights[0] + weights[1], np.ones(shells))
+    seen = (weights[0] + weights[1]) > LEAST_WEIGHT * (mean[0] + mean[1])[shell]
+    return Reconstruction((maps[0], maps[1]), whole, per_shell(seen), regularisation, mean[0] + mean[1])
+
+
+def noise_to_signal(correlation: np.ndarray) -> np.ndarray:
+    """`(1 - FSC) / FSC` per shell, between `LEAST_WEIGHT` and 1000; once the FSC has fallen below 0.01 it counts as gone."""
+    kept = np.clip(correlation, 1e-3, 1 - LEAST_WEIGHT)
+    below = np.flatnonzero(correlation < 0.01)
+    if len(below):
+        kept[below[0] :] = 1e-3
+    return (1 - kept) / kept
+
+
+def reconstruct(particles: Particles, settings: InversionSettings, progress: Progress = silent) -> Reconstruction:
+    """Reconstruct both half sets side by side, each in a thread of its own, and solve for the maps."""
+    if particles.half_set is None:
+        raise DataProblem("particles without half sets", "a half set (1 or 2) for each particle")
+    counter = Counter(len(particles), progress)
+    tasks: list[Callable[[], Sums]] = []
+    for half in (1, 2):
+        members = np.flatnonzero(particles.half_set == half)
+        if len(members) == 0:
+            raise DataProblem(f"half set {half} has no particles", "particles in both half sets", "let the program split them with --split random")
+        tasks.append(partial(accumulate, particles.rows(members), settings, counter))
+    first, second = side_by_side(tasks, counter)
+    return solve((first, second))

@@ -1,0 +1,160 @@
+"""Images of a volume, as a stream of chunks: projection, shift, CTF, noise, and what has been done about the CTF.
+
+    image = S ( C(k) * exp(+i odd) * exp(+2 pi i k.o) * F_volume(R^T (kx, ky, 0))  +  noise )
+
+C is the CTF of the stack's contrast (`+sin gamma` where protein is bright, `-sin gamma` as the detector saw it), o the RELION origin:
+the particle sits at -o from the centre. S depends on the CTF state: 1 for raw images, the sign of `sin gamma` for phase-flipped ones,
+`sin gamma` for premultiplied ones; it acts on the noise too, as it does on recorded images.
+
+One pixel of an image is the sum of the voxels along the beam. The signal ends before the Nyquist frequency (`projection.SliceGrid`);
+the noise does not. The box is periodic: what the defocus carries over one edge comes back at the other, see
+`optics.delocalisation.largest_defocus_that_fits`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitreous.conventions import Contrast, CtfState
+from vitreous.engine.chunks import chunk_size, chunks
+from vitreous.errors import DataProblem
+from vitreous.fourier.transforms import forward, frequencies, inverse, shift_phases
+from vitreous.geometry.rotations import matrix_from_euler
+from vitreous.model.particles import Particles
+from vitreous.model.volume import Volume
+from vitreous.optics.aberrations import wave_factor
+from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
+from vitreous.reconstruction.projection import PADDING, FourierVolume, fourier_volume, half_plane, project, slice_grid
+from vitreous.simulation.noise import Noise, noise_images
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float
+
+# Images whose mean variance stands for that of a set: views of one particle differ by some 20 %, so their mean is known to 1 %.
+TRIAL_IMAGES = 256
+
+
+def simulate_images(
+    volume: Volume, particles: Particles, noise: Noise | None = None, *, use_ctf: bool = True, images_per_chunk: int | None = None
+) -> Iterator[Float[np.ndarray, "n y x"]]:
+    """The images of all particles, float32, in the order of the rows, a chunk at a time.
+
+    The pose and the CTF of each particle and the optics groups are those of `particles`, whose own images are not looked at. The noise of
+    an image depends on the seed and on its number in its stack (`particles.names.index`), so that a selection of particles gets the
+    images that it has in the whole set. Chunks do not change the images.
+    """
+    check_particles(volume, particles, use_ctf=use_ctf)
+    count = images_per_chunk or min(chunk_size(volume.box), max(len(particles), 1))
+    slices = slicer(volume, count)
+    waiting: tuple[Particles, Any] | None = None
+    for rows in chunks(np.arange(len(particles)), count):
+        part = particles.rows(rows)
+        # The projector works on the next chunk while this thread finishes the one before.
+        started = (part, slices(part))
+        if waiting is not None:
+            yield finish_images(*waiting, noise, use_ctf=use_ctf)
+        waiting = started
+    if waiting is not None:
+        yield finish_images(*waiting, noise, use_ctf=use_ctf)
+
+
+def signal_variance(volume: Volume, particles: Particles) -> float:
+    """Mean over the particles of the variance of a noiseless image over all its pixels, CTF included.
+
+    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel. Of larger sets give the
+    first `TRIAL_IMAGES`.
+    """
+    sums = [(images.var(axis=(1, 2), dtype=np.float64).sum(), len(images)) for images in simulate_images(volume, particles)]
+    return float(sum(s for s, _ in sums) / sum(n for _, n in sums))
+
+
+def slicer(volume: Volume, count: int) -> Callable[[Particles], Any]:
+    """A function that gives the slices [n, p] of up to `count` particles, computed while the caller goes on.
+
+    Compiled once for `count` slices; fewer are filled up.
+    """
+    import jax.numpy as jnp
+
+    data = jnp.asarray(fourier_volume(np.asarray(volume.data, dtype=np.float32)).data)
+    compiled = _compiled_projection(volume.box)
+
+    def slices(part: Particles) -> Any:
+        assert part.pose is not None
+        rotation = np.zeros((count, 3, 3), dtype=np.float32)
+        rotation[: len(part)] = matrix_from_euler(part.pose.euler)
+        return compiled(data, rotation)
+
+    return slices
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled_projection(box: int) -> Callable[[Any, Any], Any]:
+    import jax
+
+    grid = slice_grid(box)
+    return jax.jit(lambda data, rotation: project(FourierVolume(data, box, PADDING), rotation, grid))
+
+
+def finish_images(part: Particles, slices: Any, noise: Noise | None, *, use_ctf: bool) -> Float[np.ndarray, "n y x"]:
+    """Images from slices: everything that happens to them after projection."""
+    assert part.pose is not None
+    group = part.used_optics()[0]
+    assert group.box is not None
+    box, state = group.box, part.ctf_state if use_ctf else CtfState.RAW
+    grids = frequencies((box, box), part.pixel_size)
+    transforms = half_plane(np.asarray(slices)[: len(part)], slice_grid(box))
+    transforms *= shift_phases(-part.pose.shift, grids).astype(np.complex64)
+    if use_ctf:
+        transfer = contrast_transfer(part, grids)
+        transforms *= transfer if part.contrast is Contrast.INVERTED else -transfer
+        transforms *= odd_factor(part, grids)
+    if state is CtfState.RAW:
+        images = inverse(transforms, (box, box))
+        return images if noise is None else images + noise_images(noise, part.names.index, box)
+    if noise is not None:
+        transforms += forward(noise_images(noise, part.names.index, box), 2)
+    return inverse(transforms * (np.sign(transfer) if state is CtfState.PHASE_FLIPPED else transfer), (box, box))
+
+
+def contrast_transfer(part: Particles, grids: tuple[np.ndarray, ...]) -> Float[np.ndarray, "n y xh"]:
+    """The CTF `+sin gamma` of each particle on the half transform, float32."""
+    assert part.ctf is not None
+    ctf = part.ctf
+    return _by_group(part, lambda group, rows: ctf_of_particles(group, ctf.rows(rows), *grids, dtype=np.float32))
+
+
+def odd_factor(part: Particles, grids: tuple[np.ndarray, ...]) -> Complex[np.ndarray, "..."] | np.float32:
+    """exp(+i odd_phase) of each particle's optics group, 1 where no group has a beam tilt or odd aberrations."""
+    if not any(has_odd_phase(group) for group in part.used_optics()):
+        return np.float32(1)
+    return _by_group(part, lambda group, rows: np.stack([wave_factor(odd_phase(group, *grids)).astype(np.complex64)] * len(rows)))
+
+
+def _by_group(part: Particles, values: Callable[..., np.ndarray]) -> np.ndarray:
+    """`values(group, rows)` of each optics group, put together in the order of the particles."""
+    groups = np.unique(part.optics_index)
+    if len(groups) == 1:
+        return values(part.optics[groups[0]], np.arange(len(part)))
+    rows = [np.flatnonzero(part.optics_index == group) for group in groups]
+    pieces = np.concatenate([values(part.optics[group], members) for group, members in zip(groups, rows)])
+    return pieces[np.argsort(np.concatenate(rows), kind="stable")]
+
+
+def check_particles(volume: Volume, particles: Particles, *, use_ctf: bool) -> None:
+    """Raise DataProblem if these particles cannot be images of this volume."""
+    if particles.pose is None or (use_ctf and particles.ctf is None):
+        raise DataProblem("particles without orientations or CTF parameters", "both for each particle")
+    if use_ctf and particles.contrast is Contrast.UNKNOWN:
+        raise DataProblem("particles of unknown contrast", "inverted (bright protein) or raw (dark)")
+    for group in particles.used_optics():
+        if group.box != volume.box or group.pixel_size is None or not np.isclose(group.pixel_size, volume.pixel_size, rtol=1e-4):
+            raise DataProblem(
+                f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A for a volume of {volume.box} px of {volume.pixel_size} A",
+                "one box and one pixel size",
+            )
+        if not np.allclose(group.magnification, np.eye(2), atol=1e-9):
+            raise DataProblem(f"optics group '{group.name}' with anisotropic magnification", "isotropic magnification, which is all that is simulated")
