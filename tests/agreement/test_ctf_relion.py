@@ -1,6 +1,7 @@
 """The CTF, the odd phases and the magnification matrix against RELION 3.1.3 (Debian 3.1.3-3).
 
-Even part, b factor, scale, phase plate and magnification: a volume of 32^3 voxels of 1.5 A, 1 at its origin and 0 elsewhere, projected with
+Even part, B factor, scale, phase plate and magnification: a volume of 32^3 voxels of 1.5 A, 1 at its origin and 0
+elsewhere, projected with
 
     relion_project --i delta.mrc --ang particles.star --o proj --ctf --angpix 1.5 --maxres 3
 
@@ -11,8 +12,8 @@ Odd part: an image 1 at its origin, reconstructed as if it had the aberrations b
 
     relion_reconstruct --i particles.star --o image.mrc --ctf --angpix 1.5 --pad 1 --refdim 2 --skip_gridding
 
-gives an image whose transform has the phase by which RELION corrects data. RELION interpolates: phases are good to 0.1 radian.
-RELION 3.1.3 ignores rlnOddZernike when the columns of the beam tilt are there, so each was run alone.
+gives an image whose transform has the phase by which RELION corrects data. RELION interpolates: phases are good to
+0.1 radian. RELION 3.1.3 ignores rlnOddZernike when the columns of the beam tilt are there, so each was run alone.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ PARTICLES = {
         [-0.609105, 0.629431, 0.231951, 0.248599, -0.13631, -0.315929, 0.532449, -0.50133, 0.030879, -0.481796,
          0.302067, -0.100241, 0.635258, -0.283055, 0.787485],
     ),
-    "overfull: even Zernike and magnification": (
+    "even Zernike and magnification": (
         group(300, 2.7, 0.1, even_zernike=EVEN, magnification=MAGNIFICATION),
         particle(7000, 7600, 110, 0, 10, 1),
         [-0.999303, 0.058698, 0.901652, -0.757662, 0.948436, -0.100369, -0.389203, -0.095463, -0.128312, 0.473224,
@@ -97,7 +98,7 @@ def test_ctf_is_relions(name):
 def test_the_comparison_sees_signs_orders_and_directions(change):
     from dataclasses import replace
 
-    optics, parameters, expected = PARTICLES["overfull: even Zernike and magnification"]
+    optics, parameters, expected = PARTICLES["even Zernike and magnification"]
     values = ctf_of_particles(replace(optics, **change), parameters, KX, KY)[0]
     ours = np.array([values[sample] for sample in SAMPLES])
     assert np.abs(ours - expected).max() > 20 * WAVELENGTH_ERROR

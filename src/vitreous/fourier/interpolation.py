@@ -16,9 +16,8 @@ Taps are per axis. sinc(u) = sin(pi u) / (pi u). In more than one dimension the 
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -36,7 +35,7 @@ Method = Literal["nearest", "linear", "cubic", "spline", "fourier"]
 Boundary = Literal["zero", "wrap", "edge"]
 Kernel = Literal["nearest", "linear", "cubic"]
 
-_CHUNK = 4_000_000  # numbers in the largest intermediate of Fourier interpolation in NumPy
+_CHUNK = 1_000_000  # numbers in the largest intermediate in NumPy: a few megabytes, about a cache
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -211,20 +210,42 @@ def rotate_image(
 
 
 def _interpolate_local(samples: Array, points: Array, method: str, boundary: Boundary) -> Array:
+    """Loop over the taps of z, all taps of y and x at once: few operations for XLA to compile, little memory."""
     xp = namespace(samples, points)
-    ndim, sizes = points.shape[-1], samples.shape[-points.shape[-1] :]
-    dtype = float_dtype(samples)
-    axes = []
-    for axis, size in enumerate(sizes):
-        stride = math.prod(sizes[axis + 1 :])
-        axes.append(_axis_taps(xp, points[..., ndim - 1 - axis] + size // 2, (size, stride), method, boundary, dtype))
+    ndim, dtype = points.shape[-1], float_dtype(samples)
+    sizes = samples.shape[-ndim:]
     gather = _gatherer(xp, samples, points, ndim)
-    total = None
-    for taps in itertools.product(*axes):
-        index = sum(tap[0] for tap in taps)
-        term = gather(index) * math.prod((tap[1] for tap in taps[1:]), start=taps[0][1])
-        total = term if total is None else total + term
-    return total
+
+    def values(piece: Array) -> Array:
+        axes = []
+        for axis, size in enumerate(sizes):
+            layout = (size, math.prod(sizes[axis + 1 :]))
+            axes.append(_axis_taps(xp, piece[..., ndim - 1 - axis] + size // 2, layout, method, boundary, dtype))
+        index, weight = axes[-1]
+        if ndim > 1:
+            index = _outer(axes[-2][0][..., :, None] + index[..., None, :])
+            weight = _outer(axes[-2][1][..., :, None] * weight[..., None, :])
+        if ndim < 3:
+            return xp.sum(gather(index) * weight, axis=-1)
+        planes = [axes[0][0][..., t, None] + index for t in range(len(_TAPS[method]))]
+        sums = [xp.sum(gather(plane) * weight, axis=-1) * axes[0][1][..., t] for t, plane in enumerate(planes)]
+        return sum(sums[1:], sums[0])
+
+    return _in_pieces(xp, points, len(_TAPS[method]) ** 2, values)
+
+
+def _outer(product: Array) -> Array:
+    """The last two axes as one."""
+    return product.reshape(*product.shape[:-2], -1)
+
+
+def _in_pieces(xp, points: Array, numbers: int, values: Callable[[Array], Array]) -> Array:
+    """`values(points)`, in NumPy piece by piece so that no intermediate of so many numbers a point grows large."""
+    count = points.shape[-2] if points.ndim > 1 else 1
+    step = count if xp is not np else max(1, _CHUNK // numbers)
+    if count <= step:
+        return values(points)
+    return xp.concatenate([values(points[..., i : i + step, :]) for i in range(0, count, step)], axis=-1)
 
 
 def _spline_coefficients(samples: Array, ndim: int) -> Array:
@@ -240,43 +261,38 @@ def _spline_coefficients(samples: Array, ndim: int) -> Array:
 
 def _axis_taps(
     xp, position: Array, layout: tuple[int, int], method: str, boundary: Boundary, dtype
-) -> list[tuple[Array, Array]]:
-    """For each tap along one axis: the sample's offset in the flat array, and its weight."""
+) -> tuple[Array, Array]:
+    """For every tap along one axis, [..., p, t]: the sample's offset in the flat array, and its weight."""
     size, stride = layout
     if method == "spline" and boundary == "edge":
         position = xp.clip(position, 0, size - 1)
-    outside = (position < -0.5) | (position >= size - 0.5)
     base = xp.floor(position + 0.5) if method == "nearest" else xp.floor(position)
-    fraction = position - base
-    base = base.astype(int)
-    taps = []
-    for offset in _TAPS[method]:
-        weight = _KERNELS[method](fraction - offset).astype(dtype)
-        index = base + offset
-        if method == "spline":  # its coefficients are periodic, also where its values are not
-            index = index % size
-            weight = xp.where(outside, xp.zeros_like(weight), weight) if boundary == "zero" else weight
-        elif boundary == "wrap":
-            index = index % size
-        elif boundary == "edge":
-            index = xp.clip(index, 0, size - 1)
-        else:
-            inside = (index >= 0) & (index < size)
-            weight = xp.where(inside, weight, xp.zeros_like(weight))
-            index = xp.clip(index, 0, size - 1)
-        taps.append((index * stride, weight))
-    return taps
+    offsets = np.array(_TAPS[method])
+    weight = _KERNELS[method]((position - base)[..., None] - xp.asarray(offsets, dtype=position.dtype)).astype(dtype)
+    index = base.astype(int)[..., None] + xp.asarray(offsets)
+    inside = (index >= 0) & (index < size)
+    if method == "spline":  # its coefficients are periodic, also where its values are not
+        index = index % size
+        inside = ((position >= -0.5) & (position < size - 0.5))[..., None]
+    elif boundary == "wrap":
+        index = index % size
+    else:
+        index = xp.clip(index, 0, size - 1)
+    if boundary == "zero":
+        weight = xp.where(inside, weight, xp.zeros_like(weight))
+    return index * stride, weight
 
 
-def _gatherer(xp, samples: Array, points: Array, ndim: int):
-    """A function from flat indices [..., p] to the samples there, for every leading index of the samples."""
+def _gatherer(xp, samples: Array, points: Array, ndim: int) -> Callable[[Array], Array]:
+    """A function from flat indices [..., p, t] to the samples there, for every leading index of the samples."""
     batch = samples.shape[: samples.ndim - ndim]
     flat = samples.reshape(*batch, -1)
     if not batch:
         return lambda index: flat[index]
-    if points.ndim == 2:
+    if points.ndim <= 2:
         return lambda index: xp.take(flat, index, axis=-1)
-    return lambda index: xp.take_along_axis(flat, index, axis=-1)
+    rows = np.arange(math.prod(batch)).reshape(*batch, 1, 1) * flat.shape[-1]
+    return lambda index: flat.reshape(-1)[xp.asarray(rows) + index]
 
 
 def _interpolate_fourier(samples: Array, points: Array) -> Array:
@@ -288,9 +304,8 @@ def _interpolate_fourier(samples: Array, points: Array) -> Array:
     sizes = samples.shape[-ndim:]
     transform = fft(samples, ndim) * (1.0 / math.prod(sizes))
     points = points.astype(float_dtype(samples))
-    step = points.shape[-2] if xp is not np else max(1, _CHUNK * sizes[-1] // math.prod(sizes))
-    parts = [_sum_waves(xp, transform, points[..., i : i + step, :], sizes) for i in range(0, points.shape[-2], step)]
-    values = parts[0] if len(parts) == 1 else xp.concatenate(parts, axis=-1)
+    numbers = math.prod(sizes) // sizes[-1] + sum(sizes)
+    values = _in_pieces(xp, points, numbers, lambda piece: _sum_waves(xp, transform, piece, sizes))
     return values if np.dtype(samples.dtype).kind == "c" else values.real
 
 

@@ -15,6 +15,7 @@ functions take arrays with any leading axes, NumPy or JAX, and answer in their n
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -362,11 +363,17 @@ def mean_geodesic(
     one rotation; converges linearly, the faster the closer they are. Source: Hartley et al. 2013,
     doi:10.1007/s11263-012-0601-0, algorithm 1.
     """
-    estimate = mean_chordal(rotations, weights)
-    for _ in range(iterations):
+
+    def step(_: int, estimate: Any) -> Any:
         offsets = rotation_vector_from_matrix(compose(transpose(estimate)[..., None, :, :], rotations))
-        estimate = compose(estimate, matrix_from_rotation_vector(_weighted_mean(offsets, weights, axes=1)))
-    return estimate
+        return compose(estimate, matrix_from_rotation_vector(_weighted_mean(offsets, weights, axes=1)))
+
+    estimate = mean_chordal(rotations, weights)
+    if namespace(estimate) is np:
+        return reduce(lambda current, count: step(count, current), range(iterations), estimate)
+    import jax
+
+    return jax.lax.fori_loop(0, iterations, step, estimate)
 
 
 def _weighted_mean(values: Any, weights: Any, *, axes: int) -> Any:

@@ -63,7 +63,7 @@ def _text(path: Path) -> str:
             raise FileProblem(f"{path} cannot be unpacked ({error})", "a whole gzip file", "copy it again") from None
     if b"\0" in content[:4096]:
         raise FormatProblem(f"{path} is a binary file", "an mmCIF or PDB file")
-    return content.decode("utf-8", "replace")
+    return content.decode("latin-1").encode("ascii", "replace").decode()  # names of atoms are ASCII; PDB columns count bytes
 
 
 def _structure(path: Path, text: str) -> gemmi.Structure:

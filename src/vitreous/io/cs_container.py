@@ -59,11 +59,15 @@ def dataset_container(path: str | os.PathLike[str]) -> str:
 
 
 def _read_numpy(path: Path, stream: BinaryIO) -> Table:
-    stream.seek(0)
+    version, width = stream.read(2), 2
+    reader = np.lib.format.read_array_header_1_0
+    if version != b"\1\0":  # later versions differ in the width of the length field and in the encoding of the names
+        reader, width = np.lib.format.read_array_header_2_0, 4
+    length = int.from_bytes(stream.read(width), "little")
+    if version not in (b"\1\0", b"\2\0", b"\3\0") or length > path.stat().st_size:
+        raise FormatProblem(f"{path} has a damaged header", "a cryoSPARC dataset", "copy the file again")
+    stream.seek(len(NUMPY) + len(version))
     try:
-        version = np.lib.format.read_magic(stream)
-        # versions differ only in the width of the length field and in the encoding of the names
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(stream, max_header_size=_MAX_HEADER)
     except Exception as error:  # the header is text that NumPy evaluates: what a damaged one raises is anyone's guess
         raise FormatProblem(f"{path} has a damaged header ({type(error).__name__})", "a cryoSPARC dataset", "copy the file again") from None

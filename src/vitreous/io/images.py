@@ -85,10 +85,11 @@ class ParticleImages:
         """The images of these rows in the order given, float32 [m, y, x]."""
         chosen = self.names.rows(rows)
         images = np.empty((len(chosen), self.box, self.box), dtype=np.float32)
-        for code, place in _groups(chosen.path_code):
-            header = self.headers[code]
-            assert header is not None
-            images[place] = self.maps.get(header)[_as_slice(chosen.index[place])]
+        with np.errstate(invalid="ignore"):  # NaNs of every kind pass quietly: whoever uses the pixels decides what they mean
+            for code, place in _groups(chosen.path_code):
+                header = self.headers[code]
+                assert header is not None
+                images[place] = self.maps.get(header)[_as_slice(chosen.index[place])]
         return images
 
     def rows(self, selection: slice | np.ndarray) -> ParticleImages:

@@ -112,7 +112,7 @@ def read_volume(path: str | os.PathLike[str], pixel_size: float | None = None) -
         raise DataProblem(f"{path} has the shape {header.shape}", "a cubic map", "crop or pad it to a cube")
     order = [header.axes.index(axis) for axis in (3, 2, 1)]  # where z, y, x are among (columns, rows, sections)
     data = read_data(header).transpose([2 - position for position in order])
-    return Volume(np.ascontiguousarray(data, dtype=np.float32), _volume_pixel_size(header, pixel_size))
+    return Volume(np.ascontiguousarray(as_float(data)), _volume_pixel_size(header, pixel_size))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -123,7 +123,13 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     header = read_header(path)
     if header.shape[0] != 1:
         raise DataProblem(f"{path} holds {header.shape[0]} sections", "one image", "name a single micrograph or image")
-    return np.array(read_data(header)[0], dtype=np.complex64 if header.mode == 4 else np.float32)
+    return as_float(read_data(header)[0])
+
+
+def as_float(values: np.ndarray) -> np.ndarray:
+    """A copy in single precision, native byte order. NaNs of every kind pass quietly: whoever uses the pixels decides what they mean."""
+    with np.errstate(invalid="ignore"):
+        return np.array(values, dtype=np.complex64 if values.dtype.kind == "c" else np.float32)
 
 
 def _compression(path: Path) -> str:

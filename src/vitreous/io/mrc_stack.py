@@ -12,7 +12,7 @@ from mrcfile.dtypes import HEADER_DTYPE
 
 from vitreous.errors import DataProblem, OutputProblem
 from vitreous.io.atomic import atomic_path
-from vitreous.io.mrc import HEADER_BYTES, MODES, MrcHeader, read_data, read_header
+from vitreous.io.mrc import HEADER_BYTES, MODES, MrcHeader, as_float, read_data, read_header
 from vitreous.model.volume import Volume
 
 LABEL = "vitreous"
@@ -47,7 +47,7 @@ class MrcStack:
         if self._data is None:
             self._data = read_data(self.header)
         chosen = rows if self._selection is None else self._selection[rows]
-        return np.array(self._data[chosen], dtype=np.float32)
+        return as_float(self._data[chosen])
 
     def rows(self, selection: slice | np.ndarray) -> MrcStack:
         """The stack of the selected rows, in the order given."""

@@ -24,6 +24,7 @@ Pairs = dict[str, str]
 
 _IN_MEMORY_BYTES = 1 << 26  # smaller files are read whole, larger ones are mapped
 _FAST_LOOP_BYTES = 1 << 26  # a loop at least this long is worth the start-up of the compiled reader
+_FAST_ROWS = 1 << 17  # the same for writing
 _PLAIN_LOOP_BYTES = 1 << 28  # a longer one would not fit into memory as Python objects
 _SPACE = rb"[ \t\r\x0b\x0c]"
 _TOKEN = re.compile(
@@ -99,10 +100,14 @@ def _pairs_text(pairs: Mapping[str, Any]) -> Iterator[bytes]:
     yield b"\n"
 
 
-def _loop_text(table: Table, rows: int = 1 << 16) -> Iterator[bytes]:
+def _loop_text(table: Table) -> Iterator[bytes]:
     yield encode("loop_\n" + "".join(f"_{_checked_column(name)} #{number}\n" for number, name in enumerate(table, 1)))
-    for start in range(0, len(table), rows):
-        texts = [column_texts(column) for column in table.rows(slice(start, start + rows)).columns.values()]
+    if len(table) >= _FAST_ROWS:
+        from vitreous.io.star_fast_write import loop_bytes
+
+        yield from loop_bytes(table)
+    else:
+        texts = [column_texts(column) for column in table.columns.values()]
         yield encode("".join(" ".join(row) + "\n" for row in zip(*texts)))
     yield b"\n"
 

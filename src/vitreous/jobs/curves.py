@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -204,7 +204,7 @@ class _Plot:
         self.y_ticks = nice_ticks(self.y0, self.y1, 5)
         self.y_texts = [tick_label(tick, _step(self.y_ticks)) for tick in self.y_ticks]
         self.left, self.right = 30 + CHARACTER * max(len(text) for text in self.y_texts), WIDTH - 22.0
-        self.x_ticks = _ticks_with_room(self.x0, self.x1, self.right - self.left)
+        self.x_ticks = _ticks_with_room(axes, self.x0, self.x1, self.right - self.left)
         self.rows = _legend_rows(legend, WIDTH - 20) if len(legend) > 1 else []
         self.top = 12.0 + LEGEND_ROW * len(self.rows)
         self.bottom = self.top + PLOT_HEIGHT
@@ -213,10 +213,10 @@ class _Plot:
         self._grid()
         self._labels()
 
-    def x(self, value: float) -> float:
+    def x(self, value: Any) -> Any:
         return self.left + (value - self.x0) / (self.x1 - self.x0) * (self.right - self.left)
 
-    def y(self, value: float) -> float:
+    def y(self, value: Any) -> Any:
         return self.bottom - (value - self.y0) / (self.y1 - self.y0) * (self.bottom - self.top)
 
     def _grid(self) -> None:
@@ -243,8 +243,8 @@ class _Plot:
         self.parts.append(text_at(14, middle, self.axes.y_label, anchor="middle", turned=True))
 
     def curve(self, series: Series, colour: int) -> None:
-        x = self.x(np.asarray(series.x, dtype=np.float64))  # type: ignore[arg-type]
-        y = self.y(np.asarray(series.y, dtype=np.float64)).clip(-1e4, 1e4)  # type: ignore[arg-type, union-attr]
+        x = self.x(np.asarray(series.x, dtype=np.float64))
+        y = self.y(np.asarray(series.y, dtype=np.float64)).clip(-1e4, 1e4)
         finite = np.isfinite(x) & np.isfinite(y)
         if series.style == "points":
             dots = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x[finite], y[finite]))
@@ -311,12 +311,14 @@ def _step(ticks: Sequence[float]) -> float:
     return ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
 
 
-def _ticks_with_room(low: float, high: float, width: float) -> list[float]:
-    """As many ticks, at most about 7, as have room for their labels side by side."""
+def _ticks_with_room(axes: Axes, low: float, high: float, width: float) -> list[float]:
+    """As many ticks, at most about 7, as have room for their labels side by side, also in the larger type of phones."""
     choices = [nice_ticks(low, high, about) for about in (7, 6, 5, 4, 3, 2)]
     for ticks in choices:
-        longest = max(len(tick_label(tick, _step(ticks))) for tick in ticks)
-        if len(ticks) * (longest + 2) * CHARACTER < width:
+        labels = [tick_label(tick, _step(ticks)) for tick in ticks]
+        if axes.resolution_axis:
+            labels = [f"{resolution_label(1 / tick)} Å" for tick in ticks if tick > 0]
+        if len(ticks) * (max(map(len, labels), default=0) + 2) * CHARACTER < width:
             return ticks
     return choices[-1]
 

@@ -1,7 +1,6 @@
 """The report of a job: one page that holds everything it shows, for a person to read, keep and send on.
-
-The page asks the network for nothing. It follows the light or dark theme of the reader's system, fits a phone, prints, and
-explains each number in a sentence. All text is escaped; figures are SVG made by `curves` or PNG made by `pictures`.
+ The page asks the network for nothing. It follows the light or dark theme of the reader's system, fits a phone, prints,
+and explains each number in a sentence. All text is escaped; figures are SVG made by `curves` or PNG made by `pictures`.
 """
 
 from __future__ import annotations
@@ -115,7 +114,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """A whole page. `headline` are the few numbers that a hurried reader needs, `warnings` what must not be overlooked."""
+    """A whole page. `headline` are the few numbers that a hurried reader needs, `warnings` what must not be overlooked,
+    `lead` some sentences before all else.
+    """
 
     title: str
     subtitle: str
@@ -125,7 +126,8 @@ class Report:
     lead: str = ""
 
     def html(self, *, settings: Mapping[str, Any] | None = None, provenance: Mapping[str, Any] | None = None) -> str:
-        """The page. `settings` and `provenance`, nested mappings and lists of plain values, are shown folded at its end.
+        """The page. `settings` and `provenance`, nested mappings and lists of plain values, are shown folded at its
+        end.
 
         >>> page = Report("Map <1>", "64 voxels").html(settings={"symmetry": "D2"})
         >>> page.startswith("<!doctype html>"), "Map &lt;1&gt;" in page, "https://" in page
@@ -162,8 +164,8 @@ def paragraphs(text: str) -> list[str]:
 
 
 def flat_rows(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """Nested mappings and lists as rows of (name, value), the names of the levels joined by ` › `; lists of plain values
-    on one row.
+    """Nested mappings and lists as rows of (name, value), the names of the levels joined by ` › `; lists of plain
+    values on one row.
 
     >>> list(flat_rows({"symmetry": "D2", "machine": {"cores": 2}, "command": ["vitreous", "fsc"]}))
     [('symmetry', 'D2'), ('machine › cores', '2'), ('command', 'vitreous fsc')]
@@ -177,7 +179,10 @@ def flat_rows(values: Any, name: str = "") -> Iterator[tuple[str, str]]:
     elif isinstance(values, list | tuple):
         yield name, " ".join(str(value) for value in values)
     else:
-        yield name, str(values) if isinstance(values, float | int) and not isinstance(values, bool) else value_text(values)
+        yield (
+            name,
+            str(values) if isinstance(values, float | int) and not isinstance(values, bool) else value_text(values),
+        )
 
 
 @lru_cache(maxsize=1)
@@ -186,7 +191,11 @@ def _template() -> Template:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["drawing"] = Markup  # SVG of `curves`, which escapes the text in it
     environment.globals["style"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))

@@ -141,8 +141,8 @@ def _first_crossings(stack: np.ndarray, in_plane: np.ndarray, threshold: float) 
     # A spline never exceeds its coefficients: planes, rows and columns whose coefficients are all low need no look.
     possible = stack >= threshold
     steps = np.flatnonzero(possible.any(axis=(1, 2)))
-    rows = _rows_reached(in_plane, possible.any(axis=(0, 2)))
-    columns = _rows_reached(in_plane, possible.any(axis=(0, 1)))
+    rows = _rows_reached(in_plane, np.asarray(possible.any(axis=(0, 2))))
+    columns = _rows_reached(in_plane, np.asarray(possible.any(axis=(0, 1))))
     down = np.ascontiguousarray(in_plane[rows][::-1])  # y upwards: row 0 of the picture is the highest y
     right = np.ascontiguousarray(in_plane[columns].T)
     height, width = down.shape[0], right.shape[1]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from html import escape
 
 FONT = 13
-CHARACTER = 0.56 * FONT  # mean width of a character
+CHARACTER = 0.58 * FONT  # mean width of a character, on the wide side
 # Blue, orange, green, purple, grey, red: told apart in both themes and by colour-blind readers.
 SERIES = ("#1f6fb2", "#d0660b", "#0f8a68", "#8a55b5", "#6b7680", "#c23b3b")
 THEME = {"ink": "#1b2126", "muted": "#5d6a75", "grid": "#e3e8ec", "axis": "#8b97a1", "page": "#ffffff"}

@@ -73,6 +73,8 @@ class Particles:
         for name in ("pose", "ctf", "half_set", "images"):
             if getattr(self, name) is not None:
                 lengths[name] = len(getattr(self, name))
+        if self.table.columns:
+            lengths["table"] = len(self.table)
         if len(set(lengths.values())) > 1:
             raise DataProblem(f"columns of different lengths: {lengths}", "one row per particle in each")
 

@@ -75,7 +75,7 @@ def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, 
     insert_slices(accumulator, np.ascontiguousarray(slices.T), ones, rotation, (grid.kx, grid.ky))
     half = fold_nyquist(accumulator.values, grid.box, padding)
     # A stored voxel with x > 0 stands for itself only, while the inverse real transform adds its mirror image.
-    half[:, :, 1 : half.shape[0] // 2 if half.shape[0] % 2 == 0 else None] /= 2
+    half[:, :, 1:-1] /= 2
     size = padding * grid.box
     volume = inverse_to_box(half, grid.box) * dtype.type(float(size) ** 3)
     return (volume / gridding_correction(grid.box, padding, "linear", 3)).astype(dtype)
@@ -84,11 +84,10 @@ def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, 
 def fold_nyquist(values: np.ndarray, box: int, padding: int = PADDING) -> np.ndarray:
     """The stored voxels as a half transform [P, P, P // 2 + 1], centred in z and y: the planes at +P/2 are those at -P/2."""
     size, radius = padding * box, padded_radius(box, padding)
-    low, high = radius - size // 2, radius + (size + 1) // 2
-    if size % 2 == 0:
-        values = values.copy()
-        values[low] += values[high]
-        values[:, low] += values[:, high]
+    low, high = radius - size // 2, radius + size // 2
+    values = values.copy()
+    values[low] += values[high]
+    values[:, low] += values[:, high]
     return np.ascontiguousarray(values[low:high, low:high, : size // 2 + 1])
 
 

@@ -37,7 +37,7 @@ MODEL = 0.5  # a map and a model without noise, or the conservative reading of h
 
 # Phases are randomised from the shell where the unmasked FSC falls below this, as RELION does.
 RANDOMISE_BELOW = 0.8
-# The transform of the mask mixes neighbouring shells: next to the first randomised shell the correction does not hold yet.
+# The mask mixes neighbouring shells: next to the first randomised one the correction does not hold yet.
 SHELLS_MIXED = 2
 
 
@@ -168,20 +168,20 @@ def half_map_curves(
     halves = np.stack([np.asarray(first), np.asarray(second)])
     transforms = forward(halves, 3)
     frequency, voxels = shell_frequencies(shape[-1], pixel_size), shell_size(shape)
-    unmasked = correlate_shells(transforms[0], transforms[1], shape).astype(np.float64)
+    unmasked = _correlate_pair(transforms, shape)
     if mask is None:
         return FscCurves(frequency, voxels, unmasked)
     if tuple(mask.shape) != shape:
         raise DataProblem(f"a mask of shape {tuple(mask.shape)}", f"the shape {shape} of the half maps")
     mask = np.asarray(mask, dtype=halves.dtype)
-    masked = correlate_shells(*forward(halves * mask, 3), shape).astype(np.float64)
+    masked = _correlate_pair(forward(halves * mask, 3), shape)
     below = np.flatnonzero(unmasked[1:] < RANDOMISE_BELOW) + 1
     if len(below) == 0:
         return FscCurves(frequency, voxels, unmasked, masked, corrected=masked)
     start = int(below[0])
     rng = np.random.default_rng(seed)
     random = inverse(randomise_phases(transforms, shape, start, rng), shape)
-    randomised = correlate_shells(*forward(random * mask, 3), shape).astype(np.float64)
+    randomised = _correlate_pair(forward(random * mask, 3), shape)
     corrected = remove_mask_effect(masked, randomised, start + SHELLS_MIXED)
     return FscCurves(frequency, voxels, unmasked, masked, randomised, corrected, start)
 
@@ -276,6 +276,10 @@ def reference_correlation(correlation: Float[Array, " s"]) -> Float[Array, " s"]
     positive = kept > 0
     safe = xp.where(positive, kept, 1.0)
     return xp.where(positive, xp.sqrt(2.0 * safe / (1.0 + safe)), 0.0)
+
+
+def _correlate_pair(transforms: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    return correlate_shells(transforms[0], transforms[1], shape).astype(np.float64)
 
 
 def _check_pair(a: Array, b: Array) -> None:

@@ -201,7 +201,7 @@ def soft_edge(region: Bool[np.ndarray, "z y x"], grow_px: float, edge_px: float)
     """1 within `grow_px` voxels of the region, then half a period of a cosine down to 0 at `grow_px + edge_px`,
     float32.
     """
-    reach = int(math.ceil(grow_px + edge_px))
+    reach = math.ceil(grow_px + edge_px)
     if reach == 0 or not region.any():
         return region.astype(np.float32)
     square = squared_distance(region, reach)

@@ -119,7 +119,7 @@ def count_planes(
     *,
     weights: Float[np.ndarray, " n"] | None = None,
 ) -> Float[np.ndarray, " p"]:
-    """s(n): the number (or summed weight) of views whose plane passes within half a voxel of each point at this radius."""
+    """s(n): the number (or summed weight) of views whose plane passes within half a voxel of each point."""
     half_width = np.float32(0.5 / fourier_radius)
     points = np.asarray(points, dtype=np.float32)
     total = np.zeros(len(points))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vitreous.model.particles import Particles
-from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
+from vitreous.reconstruction.direct_inversion import MASK_EDGE, InversionSettings, reconstruct
 from vitreous.reconstruction.mask import automatic_mask
 
 # Enough for a map at 20 to 30 A, where a particle's outline is plain; few enough to take well under a second.
@@ -17,19 +17,20 @@ LARGEST = 0.45
 
 
 def particle_radius(particles: Particles, settings: InversionSettings) -> float | None:
-    """Radius in pixels, about the box centre, of the automatic mask of a trial map; None if the particle fills the box.
+    """Radius in pixels, about the box centre, of the particle in a trial map; None if it fills the box.
 
-    The trial takes evenly spaced rows of both half sets and whole images. What matters is to include the particle: the mask is already
-    dilated, and its farthest voxel sets the radius.
+    The trial takes evenly spaced rows of both half sets and whole images. The farthest voxel of the automatic mask, before growing, is at
+    the particle's outline as the mask's low-pass filter blurs it. The disc's soft edge is centred there: the radius returned is where
+    the edge begins.
     """
     assert particles.half_set is not None
     chosen = [np.flatnonzero(particles.half_set == half) for half in (1, 2)]
     rows = np.sort(np.concatenate([r[:: max(1, 2 * len(r) // TRIAL_PARTICLES)] for r in chosen]))
     trial = reconstruct(particles.rows(rows), replace(settings, mask_radius=None))
     box = trial.map.shape[0]
-    mask = automatic_mask(trial.map, particles.pixel_size).values > 0.5
+    mask = automatic_mask(trial.map, particles.pixel_size, grow_px=0, edge_px=0).values > 0.5
     centred = np.arange(box, dtype=np.float32) - box // 2
     square = centred**2
     distance = np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
-    radius = float(distance[mask].max(initial=0.0))
-    return radius if 0 < radius < LARGEST * box else None
+    outline = float(distance[mask].max(initial=0.0))
+    return outline - MASK_EDGE / 2 if MASK_EDGE < outline < LARGEST * box else None

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FIT_FROM = 10.0  # angstrom: at lower resolution the shape of the particle, not blur, makes the curve
 LEAST_SHELLS = 5  # a line through fewer says nothing
+LEAST_REACH = 1.5  # a line from 10 angstrom must reach 6.7, past the bumps that secondary structure makes in the plot
+LARGEST_ERROR = 0.2  # of B
 EDGE_SHELLS = 2.0  # width of the edge of the final low-pass filter
 
 
@@ -44,13 +46,6 @@ class GuinierFit:
     fit_to: float
     shells: int
 
-    @property
-    def reliable(self) -> bool:
-        """Whether to sharpen by it: the line falls, its B is known to a fifth, and it reaches 1.5 times as far as it
-        starts (6.7 angstrom from 10), beyond the bumps that secondary structure makes in the plot.
-        """
-        return 0 <= self.standard_error <= self.b_factor / 5 and self.fit_to >= 1.5 * self.fit_from * (1 - 1e-9)
-
     def line(self, frequency: np.ndarray) -> np.ndarray:
         """ln|F| on the line."""
         return self.intercept - self.b_factor / 4 * frequency**2
@@ -61,7 +56,9 @@ class GuinierPlot:
     """ln of the root mean square amplitude per shell [s]: of the map as it is, and `weighted`, with MTF and noise taken
     out.
 
-    NaN where there is no amplitude. `fit` is None if no line could be drawn; `reason` then says why.
+    NaN where there is no amplitude. `fit` is None if no line could be drawn. `reason` then says why, or why a line that
+    was drawn is no ground for sharpening: it does not fall, or is too short, or too uncertain. It is empty for a good
+    fit.
     """
 
     frequency: np.ndarray
@@ -70,11 +67,16 @@ class GuinierPlot:
     fit: GuinierFit | None
     reason: str = ""
 
+    @property
+    def b_factor(self) -> float | None:
+        """The B factor to sharpen by, None if there is no good one."""
+        return None if self.fit is None or self.reason else self.fit.b_factor
+
 
 @dataclass(frozen=True)
 class PostprocessSettings:
     """How to sharpen. `b_factor`: the B to undo in angstrom^2, or None to take that of the Guinier plot (0 if it has
-    none).
+    no good one).
 
     `fit_from` is the low-resolution end of the fit in angstrom. `low_pass`: where to cut, angstrom, or None for the
     resolution of the FSC curve.
@@ -153,7 +155,7 @@ def postprocess(
     plot = guinier_plot(
         transform, box, pixel_size, known=known, mtf=mtf, resolution=resolution.value, fit_from=settings.fit_from
     )
-    b_factor = settings.b_factor if settings.b_factor is not None else plot.fit.b_factor if plot.fit else 0.0
+    b_factor = settings.b_factor if settings.b_factor is not None else plot.b_factor or 0.0
     cut = settings.low_pass if settings.low_pass is not None else resolution.value
     gain = np.ones(len(frequency)) if mtf is None else 1 / np.asarray(mtf)
     gain = gain * np.exp(b_factor / 4 * frequency**2)
@@ -185,7 +187,7 @@ def guinier_plot(
     mean map, C_ref^2 = S / (S + N).
     """
     frequency = shell_frequencies(box, pixel_size)
-    power = np.asarray(shell_mean(transform.real**2 + transform.imag**2, (box,) * 3), dtype=np.float64)
+    power = np.asarray(shell_mean(np.abs(transform) ** 2, (box,) * 3), dtype=np.float64)
     log_amplitude = _log(np.sqrt(power))
     weight = np.ones(len(frequency)) if known is None else np.asarray(known)
     weighted = log_amplitude + _log(weight) - (0 if mtf is None else np.log(mtf))
@@ -228,10 +230,7 @@ def _fit_line(
     if resolution is None:
         return None, "the half maps do not agree at any resolution"
     if resolution > fit_from:
-        return (
-            None,
-            f"the resolution, {resolution:.1f} Å, is below the {fit_from:g} Å from which on the plot is a straight line",
-        )
+        return None, f"the map ends at {resolution:.1f} Å, before the plot is a straight line, from {fit_from:g} Å on"
     inside = (
         (frequency >= 1 / fit_from)
         & (frequency <= 1 / resolution * (1 + 1e-9))
@@ -242,7 +241,7 @@ def _fit_line(
     if count < LEAST_SHELLS:
         return (
             None,
-            f"only {count} shells lie between {fit_from:g} Å and {resolution:.1f} Å, and a line needs {LEAST_SHELLS}",
+            f"{count} shells between {fit_from:g} and {resolution:.1f} Å are too few: a line needs {LEAST_SHELLS}",
         )
     x, y, w = frequency[inside] ** 2, log_amplitude[inside], weight[inside]
     mean_x, mean_y = np.average(x, weights=w), np.average(y, weights=w)
@@ -250,10 +249,20 @@ def _fit_line(
     slope = (w * (x - mean_x) * (y - mean_y)).sum() / spread
     residual = y - mean_y - slope * (x - mean_x)
     error = np.sqrt((w * residual**2).sum() / spread / (count - 2))
-    fitted = frequency[inside]
-    return GuinierFit(
-        float(-4 * slope), float(4 * error), float(mean_y - slope * mean_x), float(fitted[0]), float(fitted[-1]), count
-    ), ""
+    first, last = frequency[inside][[0, -1]].tolist()
+    fit = GuinierFit(float(-4 * slope), float(4 * error), float(mean_y - slope * mean_x), first, last, count)
+    return fit, _doubt(fit, fit_from, resolution)
+
+
+def _doubt(fit: GuinierFit, fit_from: float, resolution: float) -> str:
+    """Why not to sharpen by this fit; empty if there is no reason."""
+    if fit.b_factor <= 0:
+        return f"amplitudes do not fall with frequency (B = {fit.b_factor:.0f} Å²)"
+    if resolution > fit_from / LEAST_REACH * (1 + 1e-9):
+        return f"the line ends at {resolution:.1f} Å, and one to {fit_from / LEAST_REACH:.1f} Å or finer is needed"
+    if fit.standard_error > LARGEST_ERROR * fit.b_factor:
+        return f"B = {fit.b_factor:.0f} ± {fit.standard_error:.0f} Å² is too uncertain"
+    return ""
 
 
 def _log(values: np.ndarray) -> np.ndarray:

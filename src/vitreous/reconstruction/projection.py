@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.arrays import namespace
+from vitreous.errors import SettingsProblem
 from vitreous.fourier.interpolation import gridding_correction
 
 if TYPE_CHECKING:
@@ -81,8 +82,13 @@ class FourierVolume:
 
 
 def padded_radius(box: int, padding: int = PADDING) -> int:
-    """Voxels that a FourierVolume keeps on each side of zero: the half width of the padded transform and one for the kernel."""
-    return (padding * box + 1) // 2 + 1
+    """Voxels that a FourierVolume keeps on each side of zero: the half width of the padded transform and one for the kernel.
+
+    The padded size must be even, so that slices inside box/2 never reach beyond the Nyquist plane; SettingsProblem otherwise.
+    """
+    if padding * box % 2:
+        raise SettingsProblem(f"padding {padding} for a box of {box}", "an even padded size", "use padding 2")
+    return padding * box // 2 + 1
 
 
 def fourier_volume(volume: Float[Array, "z y x"], padding: int = PADDING, *, correct: bool = True) -> FourierVolume:

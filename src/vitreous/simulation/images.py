@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,13 +64,14 @@ def simulate_images(
 
 
 def signal_variance(volume: Volume, particles: Particles) -> float:
-    """Mean over the particles of the variance of a noiseless image over all its pixels, CTF included.
+    """Mean over the particles of the variance of a noiseless raw image over all its pixels, CTF included.
 
-    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel. Of larger sets give the
-    first `TRIAL_IMAGES`.
+    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel, both as recorded, before
+    phases are flipped or images multiplied by their CTF. Of larger sets give the first `TRIAL_IMAGES`.
     """
-    sums = [(images.var(axis=(1, 2), dtype=np.float64).sum(), len(images)) for images in simulate_images(volume, particles)]
-    return float(sum(s for s, _ in sums) / sum(n for _, n in sums))
+    raw = replace(particles, optics=tuple(replace(group, ctf_state=CtfState.RAW) for group in particles.optics))
+    total = sum(float(images.var(axis=(1, 2), dtype=np.float64).sum()) for images in simulate_images(volume, raw))
+    return total / len(particles)
 
 
 def slicer(volume: Volume, count: int) -> Callable[[Particles], Any]:

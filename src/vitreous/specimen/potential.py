@@ -41,12 +41,14 @@ def potential_volume(
     extra_b_factor: float = 0.0,
     centre: bool = True,
     tolerance: float = 1e-6,
+    threads: int | None = None,
 ) -> Volume:
     """The potential of the atoms in volts, [z, y, x], voxels of `pixel_size` angstrom, origin at index `box // 2`.
 
     `extra_b_factor` (angstrom^2) is added to the B factor of every atom. `centre` puts the centre of mass at the
     origin; otherwise coordinates are used as they are. `tolerance` bounds the error of each atom's form factor,
-    relative to its f(0). The precision is that of the positions.
+    relative to its f(0). The precision is that of the positions. `threads` limits the non-uniform FFT, by default to
+    all cores.
 
     Raises DataProblem for unknown elements (by name) and negative B factors, SettingsProblem if the box cannot hold
     the atoms or the pixels are finer than the scattering factors reach. The box is periodic: leave a few angstrom of
@@ -68,7 +70,7 @@ def potential_volume(
     eps = 1e-6 if dtype == np.float32 else tolerance / 10
     transform = np.zeros(squares.shape, complex_dtype(atoms.position))
     for weight, form in zip(weights.astype(dtype), forms.astype(dtype)):
-        structure = transform_of_points(atoms.position, weight, shape, pixel_size, eps=eps)
+        structure = transform_of_points(atoms.position, weight, shape, pixel_size, eps=eps, threads=threads)
         structure *= form[squares]
         transform += structure
     return Volume(inverse(without_nyquist(transform, shape), shape), pixel_size)

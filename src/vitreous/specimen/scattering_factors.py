@@ -31,8 +31,10 @@ def gaussians(element: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """
     import gemmi
 
-    known = gemmi.Element(str(element).strip())
-    if known.atomic_number == 0 or known.c4322 is None:
+    symbol = str(element).strip()
+    known = gemmi.Element(symbol)
+    # gemmi reads the first two letters: CARBON would be calcium
+    if known.name.upper() != symbol.upper() or known.atomic_number == 0 or known.c4322 is None:
         raise DataProblem(
             f"unknown element '{element}'",
             "a chemical symbol with atomic number 1 to 98",

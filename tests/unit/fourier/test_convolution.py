@@ -51,7 +51,9 @@ def test_convolution_is_four_loops(way, kernel_shape, shape, rng):
 def test_agreement_with_scipy(way, kernel_shape, rng):
     x, kernel = rng.standard_normal((8, 9)), rng.standard_normal(kernel_shape)
     for mode in ("full", "valid", "same"):
-        np.testing.assert_allclose(way(x, kernel, mode, centre="lower"), scipy.signal.convolve2d(x, kernel, mode), atol=TIGHT)
+        np.testing.assert_allclose(
+            way(x, kernel, mode, centre="lower"), scipy.signal.convolve2d(x, kernel, mode), atol=TIGHT
+        )
     np.testing.assert_allclose(way(x, kernel), scipy.ndimage.convolve(x, kernel, mode="constant"), atol=TIGHT)
     np.testing.assert_allclose(way(x, kernel, "circular"), scipy.ndimage.convolve(x, kernel, mode="wrap"), atol=TIGHT)
     if all(k % 2 == 0 for k in kernel_shape):  # the trap: for even kernels the two programs differ by one sample
@@ -110,7 +112,9 @@ def test_both_ways_agree_in_one_dimension_and_commute(n, k, seed):
     np.testing.assert_allclose(convolution.convolve_direct(kernel, x, "full"), np.convolve(x, kernel), atol=TIGHT)
 
 
-@pytest.mark.parametrize(("direct", "by_fourier"), [WAYS, (convolution.correlate_direct, convolution.correlate_fourier)])
+@pytest.mark.parametrize(
+    ("direct", "by_fourier"), [WAYS, (convolution.correlate_direct, convolution.correlate_fourier)]
+)
 def test_three_dimensions_and_batches(direct, by_fourier, rng):
     x, kernel = rng.standard_normal((2, 5, 6, 7)), rng.standard_normal((2, 3, 4))
     for mode in ("full", "same", "valid", "circular"):
@@ -178,7 +182,12 @@ def test_single_precision_and_inputs(rng):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_faults(way):
-    for arguments in ((np.ones((3, 3)), np.ones((4, 4)), "valid"), (np.ones((3, 3)), np.ones((4, 4)), "circular"), (np.ones(3), np.ones((2, 2))), (np.ones(3), np.ones(2), "wrap")):
+    for arguments in (
+        (np.ones((3, 3)), np.ones((4, 4)), "valid"),
+        (np.ones((3, 3)), np.ones((4, 4)), "circular"),
+        (np.ones(3), np.ones((2, 2))),
+        (np.ones(3), np.ones(2), "wrap"),
+    ):
         with pytest.raises(SettingsProblem, match="expected"):
             way(*arguments)
     with pytest.raises(SettingsProblem, match="upper"):

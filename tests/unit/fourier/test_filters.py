@@ -38,7 +38,10 @@ def test_low_passes_fall_from_one_to_zero_through_one_half(cutoff, edge):
         assert np.all(np.diff(value) <= 1e-15) and value.min() >= 0 and value.max() <= 1
         assert transfer(np.array(cutoff), cutoff, edge) == pytest.approx(0.5, abs=1e-12)
     step = 1e-6  # both edges are equally steep at the cut-off: pi / (2 edge)
-    slopes = [(t(cutoff + step, cutoff, edge) - t(cutoff - step, cutoff, edge)) / (2 * step) for t in (filters.low_pass, filters.tanh_low_pass)]
+    slopes = [
+        (t(cutoff + step, cutoff, edge) - t(cutoff - step, cutoff, edge)) / (2 * step)
+        for t in (filters.low_pass, filters.tanh_low_pass)
+    ]
     np.testing.assert_allclose(slopes, -np.pi / (2 * edge), rtol=1e-5)
 
 
@@ -88,14 +91,20 @@ def test_apply_filter_multiplies_a_wave_by_its_transfer():
     volume = filters.apply_filter(np.broadcast_to(wave, (4, 24, 24)), np.ones((4, 24, 13)), 3)
     np.testing.assert_allclose(volume[2], wave, atol=1e-13)
     complex_transfer = np.full((24, 13), 1j) * np.where(np.arange(13) % 12, 1, 0)  # a quarter of a turn, k >= 0
-    np.testing.assert_allclose(filters.apply_filter(wave, complex_transfer), np.cos(2 * np.pi * (3 * t[:, None] + 4 * t[None, :]) / 24 + 0.3 + np.pi / 2), atol=1e-13)
+    np.testing.assert_allclose(
+        filters.apply_filter(wave, complex_transfer),
+        np.cos(2 * np.pi * (3 * t[:, None] + 4 * t[None, :]) / 24 + 0.3 + np.pi / 2),
+        atol=1e-13,
+    )
 
 
 def test_a_hard_cut_of_a_step_overshoots_by_nine_per_cent():
     x = np.zeros(2048)
     x[512:1536] = 1.0
     cut = filters.apply_filter(x, filters.hard_low_pass(radial_frequency((2048,)), 0.05), 1)
-    assert cut.max() - 1 == pytest.approx(0.0895, abs=2e-3)  # Gibbs: 8.95 % of the step, here with about a hundred waves
+    assert cut.max() - 1 == pytest.approx(
+        0.0895, abs=2e-3
+    )  # Gibbs: 8.95 % of the step, here with about a hundred waves
     soft = filters.apply_filter(x, filters.gaussian_low_pass(radial_frequency((2048,)), 0.02), 1)
     assert soft.max() - 1 < 1e-6
 
@@ -240,7 +249,9 @@ def test_gradients_with_respect_to_filter_parameters_are_finite():
     k = radial_frequency((12, 12), 1.5)
 
     def total(p):
-        passed = filters.low_pass(k, p[0], p[1]) * filters.gaussian_low_pass(k, p[2]) * filters.b_factor_envelope(k, p[3])
+        passed = (
+            filters.low_pass(k, p[0], p[1]) * filters.gaussian_low_pass(k, p[2]) * filters.b_factor_envelope(k, p[3])
+        )
         return passed.sum() + filters.wiener(k + 0.0, k * 0, p[0]).sum()
 
     with jax.enable_x64(True):

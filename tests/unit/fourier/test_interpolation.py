@@ -169,7 +169,9 @@ def test_spline_agrees_with_scipy(rng):
     samples = rng.standard_normal((9, 8))
     points = rng.uniform(-8, 8, (50, 2))
     expected = scipy.ndimage.map_coordinates(samples, [points[:, 1] + 4, points[:, 0] + 4], order=3, mode="grid-wrap")
-    np.testing.assert_allclose(interpolation.interpolate(samples, points, "spline", boundary="wrap"), expected, atol=TIGHT)
+    np.testing.assert_allclose(
+        interpolation.interpolate(samples, points, "spline", boundary="wrap"), expected, atol=TIGHT
+    )
 
 
 def test_linear_agrees_with_scipy(rng):
@@ -228,7 +230,9 @@ def blobs(size: int, seed: int = 0) -> np.ndarray:
     return sum(np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 2.5**2)) for a, b in centres)
 
 
-@pytest.mark.parametrize(("method", "tolerance"), [("linear", 0.06), ("cubic", 8e-3), ("spline", 1e-3), ("fourier", 1e-6)])
+@pytest.mark.parametrize(
+    ("method", "tolerance"), [("linear", 0.06), ("cubic", 8e-3), ("spline", 1e-3), ("fourier", 1e-6)]
+)
 def test_rotation_of_blobs_is_the_rotated_blobs(method, tolerance):
     # Gaussians of 2.5 pixels: the tolerance is the method's own error on them, relative to a height of 1; each better than the one before.
     size, angle = 64, 0.7
@@ -337,9 +341,15 @@ def test_gradient_of_a_rotation_and_of_kernel_transforms_is_finite():
     with jax.enable_x64(True):
         slope = jax.grad(lambda a: (interpolation.rotate_image(image, a) ** 2).sum())(0.0)
         assert np.isfinite(slope)
-        for transform in (interpolation.kernel_nearest_ft, interpolation.kernel_linear_ft, interpolation.kernel_cubic_ft):
+        for transform in (
+            interpolation.kernel_nearest_ft,
+            interpolation.kernel_linear_ft,
+            interpolation.kernel_cubic_ft,
+        ):
             assert jax.grad(transform)(0.0) == 0.0
-            assert jax.grad(transform)(0.3) == pytest.approx((transform(0.3 + 1e-6) - transform(0.3 - 1e-6)) / 2e-6, rel=1e-6)
+            assert jax.grad(transform)(0.3) == pytest.approx(
+                (transform(0.3 + 1e-6) - transform(0.3 - 1e-6)) / 2e-6, rel=1e-6
+            )
 
 
 def test_inputs_are_unchanged(rng):

@@ -119,7 +119,9 @@ def test_a_gaussian_atom_becomes_its_density():
     density = inverse(transform * np.exp(-2 * np.pi**2 * s2 * radial_frequency(shape) ** 2), shape)
     y, x = np.mgrid[:32, :32] - 16
     expected = np.exp(-((x - 2.3) ** 2 + (y + 1.6) ** 2) / (2 * s2)) / (2 * np.pi * s2)
-    np.testing.assert_allclose(density, expected, atol=1e-9)  # the Gaussian at Nyquist: exp(-2 pi^2 4 / 4) = 3e-9, spread over pixels
+    np.testing.assert_allclose(
+        density, expected, atol=1e-9
+    )  # the Gaussian at Nyquist: exp(-2 pi^2 4 / 4) = 3e-9, spread over pixels
 
 
 def test_inputs_are_unchanged_and_layout_does_not_matter(rng):
@@ -130,7 +132,9 @@ def test_inputs_are_unchanged_and_layout_does_not_matter(rng):
     nonuniform.transform_of_points(k, c[0].real, (6, 7), eps=1e-13)
     for before, after in zip(kept, (x, k, c)):
         np.testing.assert_array_equal(before, after)
-    np.testing.assert_allclose(nonuniform.transform_at(np.asfortranarray(x), np.asfortranarray(k), eps=1e-13), values, atol=TIGHT)
+    np.testing.assert_allclose(
+        nonuniform.transform_at(np.asfortranarray(x), np.asfortranarray(k), eps=1e-13), values, atol=TIGHT
+    )
     np.testing.assert_allclose(nonuniform.transform_at(x[1], k, eps=1e-13), values[1], atol=TIGHT)
 
 

@@ -32,7 +32,11 @@ def test_agreement_with_griddata(ndim, method, rescale, rng):
 
 
 def test_cubic_agrees_with_griddata(rng):
-    points, queries, values = rng.uniform(0, 1, (100, 2)), rng.uniform(-0.1, 1.1, (50, 2)), rng.standard_normal((2, 100))
+    points, queries, values = (
+        rng.uniform(0, 1, (100, 2)),
+        rng.uniform(-0.1, 1.1, (50, 2)),
+        rng.standard_normal((2, 100)),
+    )
     got = Triangulation(points).interpolate(values, queries, "cubic", fill=-9.0)
     expected = griddata(points, values.T, queries, "cubic", fill_value=-9.0).T
     np.testing.assert_allclose(got, expected, atol=TIGHT)
@@ -56,17 +60,27 @@ def test_linear_is_exact_on_planes_and_at_the_samples(rng):
     plane = points @ [2.0, -3.0] + 0.5
     np.testing.assert_allclose(triangulation.interpolate(plane, queries), queries @ [2.0, -3.0] + 0.5, atol=1e-12)
     values = rng.standard_normal(80)
-    np.testing.assert_allclose(triangulation.interpolate(values, points, fill=0.0)[triangulation.locate(points).inside], values[triangulation.locate(points).inside], atol=TIGHT)
+    np.testing.assert_allclose(
+        triangulation.interpolate(values, points, fill=0.0)[triangulation.locate(points).inside],
+        values[triangulation.locate(points).inside],
+        atol=TIGHT,
+    )
 
 
 def test_a_square_of_two_triangles_is_not_bilinear():
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     value = Triangulation(corners).interpolate(np.array([0.0, 0.0, 0.0, 1.0]), np.array([[0.5, 0.25]]))
-    assert value[0] == pytest.approx(0.25, abs=1e-12) or value[0] == pytest.approx(0.0, abs=1e-12)  # by the diagonal; bilinear is 0.125
+    assert value[0] == pytest.approx(0.25, abs=1e-12) or value[0] == pytest.approx(
+        0.0, abs=1e-12
+    )  # by the diagonal; bilinear is 0.125
 
 
 def test_weights_serve_many_value_sets(rng):
-    points, queries, values = rng.uniform(0, 1, (60, 2)), rng.uniform(-0.2, 1.2, (40, 2)), rng.standard_normal((3, 4, 60))
+    points, queries, values = (
+        rng.uniform(0, 1, (60, 2)),
+        rng.uniform(-0.2, 1.2, (40, 2)),
+        rng.standard_normal((3, 4, 60)),
+    )
     triangulation = Triangulation(points)
     weights = triangulation.locate(queries)
     together = weights.apply(values, fill=-5.0)
@@ -75,12 +89,16 @@ def test_weights_serve_many_value_sets(rng):
     assert np.all(together[..., ~weights.inside] == -5.0) and not weights.inside.all()
     np.testing.assert_allclose(weights.weights.sum(axis=1), weights.inside * 1.0, atol=TIGHT)
     linear = weights.apply(2 * values[0] - values[1], fill=0.0)
-    np.testing.assert_allclose(linear, 2 * weights.apply(values[0], fill=0) - weights.apply(values[1], fill=0), atol=TIGHT)
+    np.testing.assert_allclose(
+        linear, 2 * weights.apply(values[0], fill=0) - weights.apply(values[1], fill=0), atol=TIGHT
+    )
 
 
 def test_simplices_per_point(rng):
     assert len(Triangulation(rng.uniform(0, 1, (4000, 2))).simplices) / 4000 == pytest.approx(2.0, abs=0.02)
-    assert len(Triangulation(rng.uniform(0, 1, (4000, 3))).simplices) / 4000 == pytest.approx(6.7, abs=0.3)  # less at the hull
+    assert len(Triangulation(rng.uniform(0, 1, (4000, 3))).simplices) / 4000 == pytest.approx(
+        6.7, abs=0.3
+    )  # less at the hull
 
 
 def test_noise_turns_the_order_of_the_methods_round():
@@ -91,7 +109,10 @@ def test_noise_turns_the_order_of_the_methods_round():
         truth = [np.sin(6 * p[:, 0]) * np.cos(5 * p[:, 1]) for p in (points, queries)]
         values = truth[0] + noise * generator.standard_normal(400)
         triangulation = Triangulation(points)
-        return [np.sqrt(np.mean((triangulation.interpolate(values, queries, m) - truth[1]) ** 2)) for m in ("nearest", "linear", "cubic")]
+        return [
+            np.sqrt(np.mean((triangulation.interpolate(values, queries, m) - truth[1]) ** 2))
+            for m in ("nearest", "linear", "cubic")
+        ]
 
     nearest, linear, cubic = errors(0.0)
     assert cubic < linear < nearest
@@ -131,7 +152,14 @@ def test_dtypes_inputs_and_jax(rng):
 
 @pytest.mark.parametrize(
     "points",
-    [np.zeros((5, 1)), np.zeros(5), np.stack([np.arange(5.0)] * 2, axis=1), np.zeros((2, 2)), np.full((5, 2), np.nan), np.zeros((0, 2))],
+    [
+        np.zeros((5, 1)),
+        np.zeros(5),
+        np.stack([np.arange(5.0)] * 2, axis=1),
+        np.zeros((2, 2)),
+        np.full((5, 2), np.nan),
+        np.zeros((0, 2)),
+    ],
 )
 def test_points_that_cannot_be_triangulated(points):
     with pytest.raises(DataProblem, match="expected"):

@@ -81,7 +81,9 @@ def test_every_voxel_is_in_one_shell():
 def test_white_noise_has_a_flat_spectrum_of_its_variance(rng):
     x = rng.normal(0, 1.7, (300, 16, 16))
     spectrum = shells.power_spectrum(x, 2).mean(axis=0)
-    deviation = np.sqrt(2 / (300 * shells.shell_size((16, 16)))) * 1.7**2  # of a mean of chi-squared, at least one degree each
+    deviation = (
+        np.sqrt(2 / (300 * shells.shell_size((16, 16)))) * 1.7**2
+    )  # of a mean of chi-squared, at least one degree each
     assert np.all(np.abs(spectrum - 1.7**2) < 5 * deviation)
 
 
@@ -134,7 +136,12 @@ def test_jax_agrees_with_numpy_under_jit(shape, rng):
 
     def everything(x):
         power = shells.power_spectrum(x, ndim, corners=True)
-        return power, shells.power_spectrum(x, ndim), shells.rotational_average(x, ndim), shells.spread_shells(power, shape)
+        return (
+            power,
+            shells.power_spectrum(x, ndim),
+            shells.rotational_average(x, ndim),
+            shells.spread_shells(power, shape),
+        )
 
     expected = everything(x)
     with jax.enable_x64(True):
@@ -152,7 +159,9 @@ def test_single_precision_and_inputs(rng):
     kept = x.copy()
     spectrum = shells.power_spectrum(x, 3)
     assert spectrum.dtype == np.float32 and shells.rotational_average(x, 3).dtype == np.float32
-    np.testing.assert_allclose(spectrum, shells.power_spectrum(x.astype(float), 3), rtol=1e-5)  # single precision transform
+    np.testing.assert_allclose(
+        spectrum, shells.power_spectrum(x.astype(float), 3), rtol=1e-5
+    )  # single precision transform
     np.testing.assert_array_equal(x, kept)
     np.testing.assert_array_equal(shells.power_spectrum(x[1], 3), spectrum[1])  # the batch does not matter
 

@@ -76,7 +76,9 @@ def test_inverse_takes_one_size_for_a_cube(rng):
 def test_agreement_with_scipy(shape, rng):
     x = rng.standard_normal(shape)
     axes = tuple(range(len(shape)))
-    np.testing.assert_allclose(transforms.forward(x, len(shape)), scipy.fft.rfftn(scipy.fft.ifftshift(x), axes=axes), atol=TIGHT)
+    np.testing.assert_allclose(
+        transforms.forward(x, len(shape)), scipy.fft.rfftn(scipy.fft.ifftshift(x), axes=axes), atol=TIGHT
+    )
 
 
 @pytest.mark.parametrize("size", [256, 1024])
@@ -90,7 +92,9 @@ def test_definition_is_as_exact_as_a_double_allows(size, rng):
     assert np.abs(dft.half(careless @ x) - exact).max() / np.abs(exact).max() > 5 * error
 
 
-@pytest.mark.parametrize(("step", "expected"), [(0.25, 3.49e-6), (0.4, 7.38e-3), (0.5, 0.0432), (0.6, 0.113), (0.75, 0.2475)])
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0.25, 3.49e-6), (0.4, 7.38e-3), (0.5, 0.0432), (0.6, 0.113), (0.75, 0.2475)]
+)
 def test_aliasing_of_a_sampled_gaussian(step, expected):
     # exp(-pi x^2) is its own transform; DFT * dx differs from it by the neighbouring copy, most at Nyquist, by exp(-pi / (4 dx^2)).
     x = (np.arange(64) - 32) * step
@@ -98,7 +102,9 @@ def test_aliasing_of_a_sampled_gaussian(step, expected):
     (k,) = transforms.frequencies((64,), step)
     difference = np.abs(transform - np.exp(-np.pi * k**2))
     assert difference.argmax() == 32
-    assert difference.max() == pytest.approx(expected, rel=0.02)  # the three figures to which the table is printed, and further copies
+    assert difference.max() == pytest.approx(
+        expected, rel=0.02
+    )  # the three figures to which the table is printed, and further copies
 
 
 # --- layout -----------------------------------------------------------------------------------------------------------
@@ -303,7 +309,9 @@ def test_shift_theorem(rng):
     x = rng.standard_normal((2, 5, 7))
     shifts = rng.uniform(-4, 4, (2, 2))
     phases = transforms.shift_phases(shifts, transforms.frequencies((5, 7), 1.4))
-    np.testing.assert_allclose(transforms.forward(x, 2) * phases, transforms.forward(transforms.translate(x, shifts, 1.4), 2), atol=TIGHT)
+    np.testing.assert_allclose(
+        transforms.forward(x, 2) * phases, transforms.forward(transforms.translate(x, shifts, 1.4), 2), atol=TIGHT
+    )
     np.testing.assert_allclose(np.abs(phases), 1.0, atol=TIGHT)  # a shift only turns phases
 
 
@@ -329,7 +337,17 @@ def test_large_shifts_keep_their_precision_in_single():
 
 # --- boxes ------------------------------------------------------------------------------------------------------------
 
-BOXES = [((6,), (9,)), ((7,), (10,)), ((6, 6), (8, 8)), ((6, 6), (9, 9)), ((5, 5), (8, 8)), ((5, 5), (7, 7)), ((4, 4, 4), (7, 7, 7)), ((4, 6, 5), (8, 12, 10)), ((6, 6), (6, 6))]
+BOXES = [
+    ((6,), (9,)),
+    ((7,), (10,)),
+    ((6, 6), (8, 8)),
+    ((6, 6), (9, 9)),
+    ((5, 5), (8, 8)),
+    ((5, 5), (7, 7)),
+    ((4, 4, 4), (7, 7, 7)),
+    ((4, 6, 5), (8, 12, 10)),
+    ((6, 6), (6, 6)),
+]
 
 
 @pytest.mark.parametrize(("small", "large"), BOXES)
@@ -352,7 +370,9 @@ def test_pad_and_crop_of_real_images_are_hermitian(small, large, rng):
     np.testing.assert_allclose(transforms.forward(transforms.inverse(cropped, small), ndim), cropped, atol=TIGHT)
 
 
-@pytest.mark.parametrize(("small", "large"), [((6, 6), (12, 12)), ((5, 5), (15, 15)), ((6, 6), (18, 18)), ((4, 4, 4), (8, 8, 8))])
+@pytest.mark.parametrize(
+    ("small", "large"), [((6, 6), (12, 12)), ((5, 5), (15, 15)), ((6, 6), (18, 18)), ((4, 4, 4), (8, 8, 8))]
+)
 def test_pad_interpolates_through_the_samples(small, large, rng):
     x = rng.standard_normal(small)
     padded, _ = transforms.fourier_pad(x, large, len(small))
@@ -379,7 +399,9 @@ def test_crop_adds_the_two_nyquist_terms():
     # cos at the new Nyquist frequency, sampled anew: alternating signs with full height. Its sine is not seen at all.
     t = np.arange(16) - 8
     cosine, sine = np.cos(2 * np.pi * 4 * t / 16), np.sin(2 * np.pi * 4 * t / 16)
-    np.testing.assert_allclose(transforms.fourier_crop(cosine, 8, 1)[0], np.where(np.arange(8) % 2, -1.0, 1.0), atol=TIGHT)
+    np.testing.assert_allclose(
+        transforms.fourier_crop(cosine, 8, 1)[0], np.where(np.arange(8) % 2, -1.0, 1.0), atol=TIGHT
+    )
     np.testing.assert_allclose(transforms.fourier_crop(sine, 8, 1)[0], 0.0, atol=TIGHT)
 
 

@@ -20,7 +20,6 @@ D2 = point_group("D2")
 RNG = np.random.default_rng(0)
 MATRICES = rot.random_rotations(4, RNG)
 FIXED = rot.random_rotations(3, RNG)
-WEIGHTS = np.array([0.5, 1.0, 2.0])
 
 
 def joined(*arrays):
@@ -35,9 +34,10 @@ def distances(m):
     return joined(rot.angular_distance(m, other[0]), rot.angular_distance(m, m), symmetric)
 
 
-def slerp_to_itself(m):
+def quaternions(m):
+    """The quaternion q of m, slerp from q to q, and the mean of q alone."""
     q = quat.quaternion_from_matrix(m)
-    return quat.slerp(q, q, 0.3)
+    return joined(q, quat.slerp(q, q, 0.3), quat.mean(q[None, :]))
 
 
 # Each takes one rotation matrix and gives an array.
@@ -50,11 +50,8 @@ OF_A_MATRIX = {
     "rotation_6d": lambda m: rot.matrix_from_rotation_6d(rot.rotation_6d_from_matrix(m)),
     "angular_distance": distances,
     "project_to_so3": rot.project_to_so3,
-    "quaternion_from_matrix": quat.quaternion_from_matrix,
+    "quaternions": quaternions,
     "matrix_from_quaternion": lambda m: quat.matrix_from_quaternion(joined(m[1], m[0, :1])),
-    "mean_geodesic": lambda m: rot.mean_geodesic(m @ FIXED.astype(m.dtype), WEIGHTS.astype(m.dtype), iterations=1),
-    "slerp to itself": slerp_to_itself,
-    "quaternion mean": lambda m: quat.mean(quat.quaternion_from_matrix(m)[None, :]),
     "reduce": asymmetric_unit(D2).reduce,
     "matrix_from_euler": lambda m: rot.matrix_from_euler(m[0]),
     "matrix_from_euler_order": lambda m: rot.matrix_from_euler_order(m[0], "yxz"),
@@ -79,14 +76,20 @@ QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes
 
 
 @cache
-def evaluated(name):
-    """Values and Jacobians (with respect to the nine entries) at all places, float64, by one compiled program."""
+def program(name):
+    """Values and Jacobians (with respect to the nine entries) of a function on a stack of matrices."""
 
     def both(matrix):
         return OF_A_MATRIX[name](matrix), jax.jacrev(OF_A_MATRIX[name])(matrix)
 
+    return jax.jit(jax.vmap(both), compiler_options=QUICK)
+
+
+@cache
+def evaluated(name):
+    """Values and Jacobians at all places, float64."""
     with jax.enable_x64(True):
-        values, jacobians = jax.jit(jax.vmap(both), compiler_options=QUICK)(jnp.asarray(STACK))
+        values, jacobians = program(name)(jnp.asarray(STACK))
         assert values.dtype == jacobians.dtype == jnp.float64
         return np.asarray(values), np.asarray(jacobians)
 
@@ -131,10 +134,7 @@ def test_gradients_are_right_at_an_ordinary_rotation(name):
     np.testing.assert_allclose(exact, numeric, atol=1e-7)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["rotation_vector_from_matrix", "quaternion_from_matrix", "project_to_so3", "rotation_6d", "quaternion mean"],
-)
+@pytest.mark.parametrize("name", ["rotation_vector_from_matrix", "quaternions", "project_to_so3", "rotation_6d"])
 def test_gradients_are_right_at_the_identity(name):
     exact, numeric = tangents(name, PLACES.index("identity"))
     np.testing.assert_allclose(exact, numeric, atol=1e-7)
@@ -145,28 +145,41 @@ def test_the_logarithm_has_unit_derivative_at_the_identity():
     np.testing.assert_allclose(exact, np.eye(3), atol=1e-14)
 
 
-def test_the_derivative_of_the_projection():
+def test_the_derivative_of_the_projection_where_it_is_no_rotation():
     matrices = np.stack(
-        [np.eye(3), np.diag([3.0, 2.0, -0.5]), RNG.standard_normal((3, 3))]
-    )  # rotation, reflection, any
+        [np.diag([3.0, 2.0, -0.5]), *RNG.standard_normal((len(STACK) - 1, 3, 3))]
+    )  # a reflection, and any
     with jax.enable_x64(True):
-        exact = np.asarray(jax.jit(jax.vmap(jax.jacrev(rot.project_to_so3)))(jnp.asarray(matrices)))
-    for row in range(3):
-        for column in range(3):
-            step = np.zeros((3, 3))
-            step[row, column] = 1e-5
-            numeric = (rot.project_to_so3(matrices + step) - rot.project_to_so3(matrices - step)) / 2e-5
-            np.testing.assert_allclose(exact[..., row, column], numeric, atol=1e-7)
+        exact = np.asarray(program("project_to_so3")(jnp.asarray(matrices))[1])
+    for row, column in np.ndindex(3, 3):
+        step = np.zeros((3, 3))
+        step[row, column] = 1e-6
+        numeric = (rot.project_to_so3(matrices + step) - rot.project_to_so3(matrices - step)) / 2e-6
+        # Rounding 1e-16 / 1e-6, times the inverse of the smallest sum of two singular values, above 0.1 here.
+        np.testing.assert_allclose(exact[..., row, column], numeric, atol=1e-7)
+
+
+def test_means_in_jax():
+    weights = np.array([0.5, 1.0, 2.0])
+    with jax.enable_x64(True):
+        got = jax.jit(rot.mean_geodesic, compiler_options=QUICK)(jnp.asarray(FIXED), weights)
+        gradient = jax.jit(jax.grad(lambda m: rot.mean_geodesic(m, weights)[0, 1]), compiler_options=QUICK)
+        slope = gradient(jnp.asarray(np.stack([np.eye(3)] * 3)))
+    np.testing.assert_allclose(got, rot.mean_geodesic(FIXED, weights), atol=1e-13)
+    # Where all members are equal, the mean turns with each by its weight.
+    np.testing.assert_allclose(slope[:, 0, 1] - slope[:, 1, 0], weights / weights.sum(), atol=1e-12)
+    shape = jax.ShapeDtypeStruct((3, 3, 3), jnp.float32)
+    assert (
+        jax.eval_shape(rot.mean_geodesic, shape).dtype == jax.eval_shape(rot.mean_chordal, shape).dtype == jnp.float32
+    )
 
 
 def test_slerp_derivatives():
     start, end = quat.normalise(RNG.standard_normal((2, 4)))
     targets = np.stack([end, start, quat.normalise(start + 1e-9 * end)])
+    derivatives = jax.vmap(jax.jacrev(quat.slerp, argnums=(0, 2)), (None, 0, None))
     with jax.enable_x64(True):
-        by_fraction = jax.jit(jax.vmap(jax.jacfwd(quat.slerp, argnums=2), (None, 0, None)))(
-            start, jnp.asarray(targets), 0.3
-        )
-        by_start = jax.jit(jax.vmap(jax.jacrev(quat.slerp), (None, 0, None)))(jnp.asarray(start), targets, 0.3)
+        by_start, by_fraction = jax.jit(derivatives, compiler_options=QUICK)(start, jnp.asarray(targets), 0.3)
     numeric = (quat.slerp(start, targets, 0.3 + 1e-5) - quat.slerp(start, targets, 0.3 - 1e-5)) / 2e-5
     np.testing.assert_allclose(by_fraction, numeric, atol=1e-9)
     assert np.all(np.isfinite(by_start))

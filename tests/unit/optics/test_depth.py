@@ -8,7 +8,8 @@ from vitreous.errors import SettingsProblem
 from vitreous.optics.depth import defocus_error_of_loss, defocus_error_of_phase, depth_of_field, ewald_sagitta
 from vitreous.optics.electrons import wavelength
 
-# physics.md b6: kV; d^2/lambda, defocus error of 90 degrees, of 10 % loss, each at 2, 3 and 4 A; parabolic sagitta at 2 and 3 A
+# physics.md b6: kV; d^2/lambda, defocus error of 90 degrees, of 10 % loss, each at 2, 3 and 4 A; parabolic sagitta at
+# 2 and 3 A
 TABLE = [
     (80, (96, 216, 383), (47.9, 107.8, 191.6), (13.8, 30.9, 55.0), (0.00521965, 0.00231984)),
     (100, (108, 243, 432), (54.0, 121.6, 216.1), (15.5, 34.9, 62.1), (0.00462680, 0.00205635)),

@@ -54,9 +54,9 @@ def test_relativity_is_consistent(voltage):
 
 
 def test_constants():
-    assert pytest.approx(
-        510998.95069, abs=2e-3
-    ) == constants.ELECTRON_REST_ENERGY_EV  # CODATA 2022 lists 510998.95069(16)
+    assert (
+        pytest.approx(510998.95069, abs=2e-3) == constants.ELECTRON_REST_ENERGY_EV
+    )  # CODATA 2022 lists 510998.95069(16)
     assert pytest.approx(47.8776472, abs=0.51e-7) == constants.POTENTIAL_PER_FACTOR  # physics.md b2
 
 

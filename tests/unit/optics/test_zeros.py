@@ -51,7 +51,7 @@ def test_without_spherical_aberration():
     st.floats(0, 3.1),
 )
 def test_zeros_are_all_the_zeros(defocus, kv, cs_mm, w, phase_shift):
-    """Every sign change of the CTF on a fine grid is near a zero in the list, and the CTF vanishes at each of the list."""
+    """Every sign change of the CTF on a fine grid is near a listed zero, and the CTF vanishes at each of these."""
     if abs(defocus) < 500:
         defocus = 500.0
     lens = {**settings(kv, cs_mm, w), "phase_shift": phase_shift}
