@@ -132,7 +132,7 @@ def mrc_bytes(tmp_path_factory) -> dict[str, bytes]:
 
 def read_all_mrc(path: Path) -> None:
     header = read_header(path)
-    read_data(header).sum()
+    read_data(header).tobytes()
     for reader in (read_volume, read_image, lambda p: MrcStack(p).read(slice(None)), describe):
         try:
             reader(path)

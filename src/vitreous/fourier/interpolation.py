@@ -16,6 +16,7 @@ Taps are per axis. sinc(u) = sin(pi u) / (pi u). In more than one dimension the 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,7 +36,8 @@ Method = Literal["nearest", "linear", "cubic", "spline", "fourier"]
 Boundary = Literal["zero", "wrap", "edge"]
 Kernel = Literal["nearest", "linear", "cubic"]
 
-_CHUNK = 1_000_000  # numbers in the largest intermediate in NumPy: a few megabytes, about a cache
+_PIECE = 10_000  # points that NumPy treats at once: their numbers fit into a cache
+_NUMBERS = 1_000_000  # numbers in the largest intermediate of Fourier interpolation in NumPy
 
 
 # --- kernels ----------------------------------------------------------------------------------------------------------
@@ -69,8 +71,8 @@ def kernel_spline(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     xp, x = namespace(x), _as_float(x)
     d = xp.abs(x)
     inner = (0.5 * d - 1.0) * d * d + 2.0 / 3.0
-    outer = xp.maximum(2.0 - d, 0.0) ** 3 / 6.0
-    return xp.where(d < 1.0, inner, outer)
+    rest = xp.maximum(2.0 - d, 0.0)
+    return xp.where(d < 1.0, inner, rest * rest * rest / 6.0)
 
 
 def kernel_nearest_ft(u: Float[Array, " ..."]) -> Float[Array, " ..."]:
@@ -210,7 +212,7 @@ def rotate_image(
 
 
 def _interpolate_local(samples: Array, points: Array, method: str, boundary: Boundary) -> Array:
-    """Loop over the taps of z, all taps of y and x at once: few operations for XLA to compile, little memory."""
+    """One term for each tap, written out: XLA makes a single loop of them, ten times faster than an axis of taps."""
     xp = namespace(samples, points)
     ndim, dtype = points.shape[-1], float_dtype(samples)
     sizes = samples.shape[-ndim:]
@@ -221,29 +223,19 @@ def _interpolate_local(samples: Array, points: Array, method: str, boundary: Bou
         for axis, size in enumerate(sizes):
             layout = (size, math.prod(sizes[axis + 1 :]))
             axes.append(_axis_taps(xp, piece[..., ndim - 1 - axis] + size // 2, layout, method, boundary, dtype))
-        index, weight = axes[-1]
-        if ndim > 1:
-            index = _outer(axes[-2][0][..., :, None] + index[..., None, :])
-            weight = _outer(axes[-2][1][..., :, None] * weight[..., None, :])
-        if ndim < 3:
-            return xp.sum(gather(index) * weight, axis=-1)
-        planes = [axes[0][0][..., t, None] + index for t in range(len(_TAPS[method]))]
-        sums = [xp.sum(gather(plane) * weight, axis=-1) * axes[0][1][..., t] for t, plane in enumerate(planes)]
-        return sum(sums[1:], sums[0])
+        total: Any = 0.0
+        for taps in itertools.product(*axes):
+            weight = math.prod((weight for _, weight in taps[1:]), start=taps[0][1])
+            total = total + gather(sum(index for index, _ in taps)) * weight
+        return total
 
-    return _in_pieces(xp, points, len(_TAPS[method]) ** 2, values)
+    return _in_pieces(xp, points, _PIECE, values)
 
 
-def _outer(product: Array) -> Array:
-    """The last two axes as one."""
-    return product.reshape(*product.shape[:-2], -1)
-
-
-def _in_pieces(xp, points: Array, numbers: int, values: Callable[[Array], Array]) -> Array:
-    """`values(points)`, in NumPy piece by piece so that no intermediate of so many numbers a point grows large."""
+def _in_pieces(xp, points: Array, step: int, values: Callable[[Array], Array]) -> Array:
+    """`values(points)`; in NumPy for `step` points at a time, so that intermediates stay small."""
     count = points.shape[-2] if points.ndim > 1 else 1
-    step = count if xp is not np else max(1, _CHUNK // numbers)
-    if count <= step:
+    if xp is not np or count <= step:
         return values(points)
     return xp.concatenate([values(points[..., i : i + step, :]) for i in range(0, count, step)], axis=-1)
 
@@ -261,38 +253,36 @@ def _spline_coefficients(samples: Array, ndim: int) -> Array:
 
 def _axis_taps(
     xp, position: Array, layout: tuple[int, int], method: str, boundary: Boundary, dtype
-) -> tuple[Array, Array]:
-    """For every tap along one axis, [..., p, t]: the sample's offset in the flat array, and its weight."""
+) -> list[tuple[Array, Array]]:
+    """For each tap along one axis: the sample's offset in the flat array, and its weight."""
     size, stride = layout
     if method == "spline" and boundary == "edge":
         position = xp.clip(position, 0, size - 1)
     base = xp.floor(position + 0.5) if method == "nearest" else xp.floor(position)
-    offsets = np.array(_TAPS[method])
-    weight = _KERNELS[method]((position - base)[..., None] - xp.asarray(offsets, dtype=position.dtype)).astype(dtype)
-    index = base.astype(int)[..., None] + xp.asarray(offsets)
-    inside = (index >= 0) & (index < size)
-    if method == "spline":  # its coefficients are periodic, also where its values are not
-        index = index % size
-        inside = ((position >= -0.5) & (position < size - 0.5))[..., None]
-    elif boundary == "wrap":
-        index = index % size
-    else:
-        index = xp.clip(index, 0, size - 1)
-    if boundary == "zero":
-        weight = xp.where(inside, weight, xp.zeros_like(weight))
-    return index * stride, weight
+    fraction = position - base
+    base = base.astype(int)
+    taps = []
+    for offset in _TAPS[method]:
+        weight, index = _KERNELS[method](fraction - offset).astype(dtype), base + offset
+        # The coefficients of a spline are periodic, also where its values are not.
+        periodic = method == "spline" or boundary == "wrap"
+        if boundary == "zero":
+            near = (position >= -0.5) & (position < size - 0.5) if method == "spline" else (index >= 0) & (index < size)
+            weight = xp.where(near, weight, xp.zeros_like(weight))
+        index = index % size if periodic else xp.clip(index, 0, size - 1)
+        taps.append((index * stride, weight))
+    return taps
 
 
 def _gatherer(xp, samples: Array, points: Array, ndim: int) -> Callable[[Array], Array]:
-    """A function from flat indices [..., p, t] to the samples there, for every leading index of the samples."""
+    """A function from flat indices [..., p] to the samples there, for every leading index of the samples."""
     batch = samples.shape[: samples.ndim - ndim]
     flat = samples.reshape(*batch, -1)
     if not batch:
         return lambda index: flat[index]
     if points.ndim <= 2:
         return lambda index: xp.take(flat, index, axis=-1)
-    rows = np.arange(math.prod(batch)).reshape(*batch, 1, 1) * flat.shape[-1]
-    return lambda index: flat.reshape(-1)[xp.asarray(rows) + index]
+    return lambda index: xp.take_along_axis(flat, index, axis=-1)
 
 
 def _interpolate_fourier(samples: Array, points: Array) -> Array:
@@ -304,8 +294,8 @@ def _interpolate_fourier(samples: Array, points: Array) -> Array:
     sizes = samples.shape[-ndim:]
     transform = fft(samples, ndim) * (1.0 / math.prod(sizes))
     points = points.astype(float_dtype(samples))
-    numbers = math.prod(sizes) // sizes[-1] + sum(sizes)
-    values = _in_pieces(xp, points, numbers, lambda piece: _sum_waves(xp, transform, piece, sizes))
+    step = max(1, _NUMBERS // (math.prod(sizes) // sizes[-1] + sum(sizes)))
+    values = _in_pieces(xp, points, step, lambda piece: _sum_waves(xp, transform, piece, sizes))
     return values if np.dtype(samples.dtype).kind == "c" else values.real
 
 

@@ -32,7 +32,7 @@ from vitreous.io.star import StarFile, read_star, write_star
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, Particles
 from vitreous.model.pose import Pose
-from vitreous.model.table import Table
+from vitreous.model.table import Table, TextColumn
 from vitreous.units import DEGREE
 
 IMAGE = "rlnImageName"
@@ -138,8 +138,12 @@ def _optics(star: StarFile, table: Table, optics: str | None) -> tuple[tuple[Opt
     return groups_of_block(block), group_index(block, table)
 
 
-def image_names(column: np.ndarray) -> ImageName:
+def image_names(column: np.ndarray | TextColumn) -> ImageName:
     """Image names "index@path", index from 1 with or without leading zeros; a name without '@' is the first image of its file."""
+    if isinstance(column, TextColumn) and column.numbers is not None and all(column.values):
+        if not (column.numbers > 0).all():
+            _refuse_name(column, int(np.argmin(column.numbers)))
+        return ImageName(column.numbers - 1, column.codes, tuple(column.values))
     codes: dict[str, int] = {}
     index, path_code = np.empty(len(column), dtype=np.int64), np.empty(len(column), dtype=np.int32)
     for row, name in enumerate(column):
@@ -147,10 +151,14 @@ def image_names(column: np.ndarray) -> ImageName:
         if not mark:
             number, path = "1", number
         if not (number.isascii() and number.isdigit() and 0 < len(number) < 16 and int(number) > 0 and path):
-            raise DataProblem(f"row {row + 1} names its image {name!r}", "a name such as 000001@stack.mrcs, counted from 1")
+            _refuse_name(column, row)
         index[row] = int(number) - 1
         path_code[row] = codes.setdefault(path, len(codes))
     return ImageName(index, path_code, tuple(codes))
+
+
+def _refuse_name(column: np.ndarray | TextColumn, row: int) -> None:
+    raise DataProblem(f"row {row + 1} names its image {column[row]!r}", "a name such as 000001@stack.mrcs, counted from 1")
 
 
 def _with_box(groups: tuple[OpticsGroup, ...], index: np.ndarray, images: ParticleImages) -> tuple[OpticsGroup, ...]:
@@ -282,13 +290,16 @@ def _unchanged(table: Table, name: str, values: np.ndarray) -> np.ndarray:
     return np.where(np.abs(old - values) <= 1e-9 * np.maximum(1, np.abs(values)), old, new)
 
 
-def _image_column(names: ImageName, table: Table) -> np.ndarray:
-    """Image names as text: the file's own where they still say the same."""
-    if IMAGE in table:
-        own = image_names(table[IMAGE])
-        same = np.array_equal(own.index, names.index) and [own.paths[c] for c in np.unique(own.path_code)] == [names.paths[c] for c in np.unique(names.path_code)]
-        if same and np.array_equal(np.array(own.paths, dtype=object)[own.path_code], np.array(names.paths, dtype=object)[names.path_code]):
-            return table[IMAGE]
-    column = np.empty(len(names), dtype=object)
-    column[:] = [f"{index + 1:06d}@{names.paths[code]}" for index, code in zip(names.index.tolist(), names.path_code.tolist())]
-    return column
+def _image_column(names: ImageName, table: Table) -> np.ndarray | TextColumn:
+    """Image names as text: the file's own where they still say the same, else with six digits."""
+    if IMAGE in table and _same_names(image_names(table[IMAGE]), names):
+        return table[IMAGE]
+    return TextColumn(names.path_code, names.paths, names.index + 1, np.full(len(names), 6, dtype=np.uint8))
+
+
+def _same_names(left: ImageName, right: ImageName) -> bool:
+    if not np.array_equal(left.index, right.index):
+        return False
+    places = {path: code for code, path in enumerate(left.paths)}
+    translation = np.array([places.get(path, -1) for path in right.paths], dtype=np.int64)
+    return np.array_equal(left.path_code, translation[right.path_code])

@@ -47,7 +47,10 @@ def decode(token: bytes) -> str:
 
 
 def encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise DataProblem(f"a text that is no Unicode: {text!r:.60}", "text that a STAR file can hold") from None
 
 
 def _integers(tokens: Sequence[bytes], joined: bytes) -> np.ndarray | None:

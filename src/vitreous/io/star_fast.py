@@ -26,6 +26,7 @@ _MORE, _END, _DECLINED = 0, 1, 2
 _INTEGER, _FLOAT, _SLOW, _TEXT = 0, 1, 2, 3
 _DIGITS_OF_NUMBER = 15
 _POWERS = 10.0 ** np.arange(23)
+_NOT_A_ROW = (b"_", b"#", b"data_", b"loop_", b"save_", b"stop_", b"global_")
 _KEYWORDS = np.array([list(word.ljust(8).encode()) for word in ("data_", "loop_", "save_", "stop_", "global_")], dtype=np.uint8)
 
 
@@ -54,12 +55,12 @@ def _sample(content: bytes | mmap.mmap, position: int, count: int) -> tuple[np.n
             break
         words = content[position:end].split()
         position = end + 1
-        if len(words) == count:
+        if len(words) == count and not words[0].lower().startswith(_NOT_A_ROW):
             rows.append(words)
         elif words:
             break
     columns = list(zip(*rows)) if rows else [()] * count
-    is_text = np.array([typed_column(column).dtype == object for column in columns], dtype=np.bool_)
+    is_text = np.array([bool(column) and typed_column(column).dtype == object for column in columns], dtype=np.bool_)
     split = np.array([bool(column) and all(_is_numbered(word) for word in column) for column in columns], dtype=np.bool_)
     return is_text, split
 

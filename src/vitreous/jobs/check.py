@@ -165,7 +165,7 @@ def load_subset(particles: Particles, most: int) -> tuple[Particles, np.ndarray,
     sound = np.flatnonzero(finite & ~constant)
     looked = f"{len(rows):,} of {len(particles):,} images looked at"
     if len(sound) < len(rows):
-        first = int(rows[np.flatnonzero(~finite | constant)[0]]) + 1
+        first = int(rows[np.flatnonzero(np.logical_or(~finite, constant))[0]]) + 1
         evidence = f"{(~finite).sum()} with NaN or infinite pixels, {constant.sum()} constant ({looked}); the first is row {first}"
         return replace(part, images=LoadedImages(pixels)), sound, Verdict("pixels", Status.FAULT, evidence)
     return replace(part, images=LoadedImages(pixels)), sound, Verdict("pixels", Status.PASS, f"all finite, none constant ({looked})")

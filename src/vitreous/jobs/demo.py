@@ -36,8 +36,10 @@ class Scene:
     snr: float
 
 
-SCENES = {"6zu5": Scene(96, 3.8, 3000, 0.05), "4ake": Scene(64, 1.6, 3000, 0.05), "1ake": Scene(64, 1.6, 3000, 0.05)}
+SCENES = {"6zu5": Scene(120, 3.05, 3000, 0.05), "4ake": Scene(64, 1.6, 3000, 0.05), "1ake": Scene(64, 1.6, 3000, 0.05)}
 QUICK = {"6zu5": Scene(64, 5.7, 600, 0.1), "4ake": Scene(48, 2.2, 600, 0.1), "1ake": Scene(48, 2.2, 600, 0.1)}
+# Blur in addition to the model's own B factors, as motion, radiation and imperfect optics cause it in real data.
+B_FACTOR = 120.0
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,13 @@ class Demo:
         scene = self.scene()
         count = scene.count if self.count is None else self.count
         return SimulateParticles(
-            Path(PREFIX + self.model), box=scene.box, pixel_size=scene.pixel_size, count=count, snr=scene.snr, seed=self.seed
+            Path(PREFIX + self.model), box=scene.box, pixel_size=scene.pixel_size, count=count, snr=scene.snr, b_factor=B_FACTOR, seed=self.seed
         )
 
     def outcome(self, simulated: Outcome, reconstructed: Outcome, comparison: Comparison) -> Outcome:
-        findings = [*comparison.findings(), *(f for f in reconstructed.findings if f.key not in ("box", "symmetry"))]
+        of_map = {finding.key: finding for finding in reconstructed.findings if finding.key != "symmetry"}
+        first = of_map.pop("resolution_angstrom")
+        findings = [first, *comparison.findings(), *of_map.values()]
         outcome = Outcome(findings, [*simulated.warnings, *reconstructed.warnings])
         settings = self.simulation()
         outcome.title = f"From {settings.count:,} noisy images to a map: {self.model.upper()}"
@@ -110,8 +114,9 @@ class Demo:
 class Comparison:
     """The map beside the truth, both under the map's own mask.
 
-    `against_truth` is the FSC of the masked map with the masked truth, `half_maps` the corrected one of the half maps, `predicted` what
-    the second says that the first should be, `sqrt(2 FSC / (1 + FSC))`. `correlation` is over the voxels in the mask.
+    `against_truth` is the FSC of the masked map with the masked truth, `half_maps` the corrected one of the half maps and `unmasked` theirs
+    without a mask; `predicted` is what `half_maps` says that `against_truth` should be, `sqrt(2 FSC / (1 + FSC))`. `correlation` is over
+    the voxels in the mask.
     """
 
     map: Volume
@@ -119,6 +124,7 @@ class Comparison:
     mask: np.ndarray
     against_truth: ShellCorrelation
     half_maps: np.ndarray
+    unmasked: np.ndarray
     correlation: float
 
     @property
@@ -153,10 +159,11 @@ def compare(folder: Path) -> Comparison:
     truth = read_volume(folder / SIMULATED / "truth_map.mrc")
     against_truth = fourier_shell_correlation(whole.data * mask, truth.data * mask, whole.pixel_size)
     curves = read_star(folder / "fsc.star")["fsc"]
-    half_maps = np.asarray(curves["corrected" if "corrected" in curves else "unmasked"], dtype=np.float64)
+    unmasked = np.asarray(curves["unmasked"], dtype=np.float64)
+    half_maps = np.asarray(curves["corrected"], dtype=np.float64) if "corrected" in curves else unmasked
     inside = mask > 0.5
     correlation = float(np.corrcoef(whole.data[inside], truth.data[inside])[0, 1]) if inside.any() else 0.0
-    return Comparison(whole, truth, mask, against_truth, half_maps, correlation)
+    return Comparison(whole, truth, mask, against_truth, half_maps, unmasked, correlation)
 
 
 def story_section(settings: SimulateParticles, comparison: Comparison) -> Section:
@@ -182,26 +189,33 @@ def images_text(settings: SimulateParticles) -> str:
 
 def result_section(outcome: Outcome, comparison: Comparison) -> Section:
     """Surfaces and slices of the map beside those of the truth."""
-    figures = []
     voxels = max(1, int((comparison.mask > 0.5).sum() // 2))
-    truth = filtered_truth(comparison)
-    surfaces = [surface_of(volume, voxels) for volume in (comparison.map.data, truth)]
-    for png, what in zip(surfaces, ("The reconstructed map", "The truth, filtered to the same resolution")):
-        figures.append(Figure(f"{what}, seen along z and after quarter turns about the vertical and the horizontal axis.", png=png, alt=f"Surface of {what.lower()}"))
+    maps = {"The reconstructed map": comparison.map.data, "The truth, filtered as the map is": filtered_truth(comparison)}
+    figures = [
+        Figure(
+            f"{what}, seen along z and after quarter turns about the vertical and the horizontal axis.",
+            png=isosurface_picture(volume, level_enclosing(volume, voxels)),
+            alt=f"Surface of {what.lower()}",
+        )
+        for what, volume in maps.items()
+    ]
     middle = comparison.truth.box // 2
-    panels = [volume[axis] for volume in (comparison.map.data, comparison.truth.data) for axis in (np.s_[middle], np.s_[:, middle], np.s_[:, :, middle])]
-    slices = image_gallery(panels, columns=3, size=240)
-    figures.append(Figure("Central slices across z, y and x.", png=slices, alt="Slices of the map and of the truth", rows=("map", "truth"), columns=("across z", "across y", "across x")))
+    across = (np.s_[middle], np.s_[:, middle], np.s_[:, :, middle])
+    slices = image_gallery([volume[axis] for volume in (*maps.values(), comparison.truth.data) for axis in across], columns=3, size=240)
+    caption = "Central slices. The finest detail of the truth is lost in noise; what is left agrees."
+    figures.append(
+        Figure(caption, png=slices, alt="Slices of the map and of the truth", rows=("map", "truth, filtered", "truth"), columns=("across z", "across y", "across x"))
+    )
     return Section("The map and the truth", "", figures=figures, numbers=outcome.numbers())
 
 
 def filtered_truth(comparison: Comparison) -> np.ndarray:
-    """The truth with the amplitudes that a map of this quality has: times the predicted FSC in each shell."""
-    return apply_filter(comparison.truth.data, spread_shells(comparison.predicted.astype(np.float32), comparison.truth.data.shape), 3)
+    """The truth with the amplitudes that are left in the Wiener-filtered map: times SNR / (1 + SNR) = 2 FSC / (1 + FSC) in each shell.
 
-
-def surface_of(volume: np.ndarray, voxels: int) -> bytes:
-    return isosurface_picture(volume, level_enclosing(volume, voxels))
+    The FSC is that of the half maps without a mask, from which the reconstruction knew the SNR.
+    """
+    gain = spread_shells((reference_correlation(comparison.unmasked) ** 2).astype(np.float32), comparison.truth.data.shape)
+    return apply_filter(comparison.truth.data, gain, 3)
 
 
 def agreement_section(comparison: Comparison) -> Section:

@@ -29,7 +29,7 @@ from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.optics.delocalisation import largest_defocus_that_fits
 from vitreous.optics.electrons import wavelength
-from vitreous.simulation.images import TRIAL_IMAGES, signal_variance, simulate_images
+from vitreous.simulation.images import TRIAL_IMAGES, Projector, signal_variance, simulate_images
 from vitreous.simulation.noise import Noise, falling_power
 from vitreous.simulation.particles import ParticleDistribution, draw_particles
 from vitreous.specimen.potential import centre_of_mass, potential_volume
@@ -128,18 +128,22 @@ class SimulateParticles:
         specimen, warnings = self.volume()
         distribution = self.distribution(specimen)
         particles = draw_particles(distribution, self.count, STACK)
-        variance = signal_variance(specimen, draw_particles(distribution, TRIAL_IMAGES))
+        projector = Projector(specimen)
+        variance = signal_variance(projector, draw_particles(distribution, TRIAL_IMAGES))
         if not variance > 0:
             raise DataProblem(f"{self.specimen} gives images without any signal", "a specimen with density in the box")
         # Images are scaled so that the noise has standard deviation 1, or without noise the signal: the truth is scaled with them.
         scale = math.sqrt((1.0 if self.noise == "none" else self.snr) / variance)
         truth = Volume(specimen.data * np.float32(scale), specimen.pixel_size)
-        noise = self.noise_model(truth)
-        self.write_images(desk, simulate_images(truth, particles, noise), truth.pixel_size)
+        projector, noise = projector.times(scale), self.noise_model(truth)
+        self.write_images(desk, simulate_images(projector, particles, noise), truth.pixel_size)
         write_volume(desk.folder / "truth_map.mrc", truth, label="vitreous truth: the particles are projections of this map")
         write_particles(desk.folder / "particles.star", particles)
         write_particles(desk.folder / "particles_unposed.star", replace(particles, pose=None))
-        return self.outcome(truth, particles, noise, scale, [*warnings, *self.warnings(truth)])
+        outcome = self.outcome(truth, particles, scale, [*warnings, *self.warnings(truth)])
+        sources = [Source(describe_specimen(self.specimen))] if is_bundled(self.specimen) else []
+        outcome.sections = simulation_sections(outcome, truth, projector, particles, noise, sources)
+        return outcome
 
     def volume(self) -> tuple[Volume, list[str]]:
         """The specimen on the grid of the images, in its own units (volt, for a model), and warnings."""
@@ -227,10 +231,10 @@ class SimulateParticles:
             "the box samples it, and signal wraps round its edges. Use a larger --box."
         ]
 
-    def outcome(self, truth: Volume, particles: Particles, noise: Noise | None, scale: float, warnings: list[str]) -> Outcome:
+    def outcome(self, truth: Volume, particles: Particles, scale: float, warnings: list[str]) -> Outcome:
         assert particles.ctf is not None
         low, high = (float(f(particles.ctf.defocus)) / MICROMETRE for f in (np.min, np.max))
-        snr = None if noise is None else self.snr
+        snr = None if self.noise == "none" else self.snr
         findings = [
             Finding("particles", "particles", self.count, meaning="Images in particles.mrcs; particles.star says how each was made."),
             Finding("box", "box", truth.box, "px", f"Images of {truth.box} x {truth.box} pixels of {truth.pixel_size:.4g} Å; nothing finer than {2 * truth.pixel_size:.2f} Å is in them (Nyquist)."),
@@ -242,8 +246,6 @@ class SimulateParticles:
         outcome = Outcome(findings, warnings, title=f"Simulated particles of {specimen_name(self.specimen)}")
         outcome.subtitle = f"{self.count:,} particles, {truth.box} px of {truth.pixel_size:.4g} Å, {self.voltage_kv:g} kV"
         outcome.tables = {"pixel_size_angstrom": truth.pixel_size, "specimen": describe_specimen(self.specimen)}
-        sources = [Source(describe_specimen(self.specimen))] if is_bundled(self.specimen) else []
-        outcome.sections = simulation_sections(outcome, truth, particles, noise, sources)
         return outcome
 
 

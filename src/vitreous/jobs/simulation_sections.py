@@ -14,7 +14,7 @@ from vitreous.jobs.pictures import image_gallery, slices_picture
 from vitreous.jobs.report import Figure, Section, Source, Table
 from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
-from vitreous.simulation.images import simulate_images
+from vitreous.simulation.images import Projector, simulate_images
 from vitreous.simulation.noise import Noise
 from vitreous.units import MICROMETRE
 
@@ -22,21 +22,23 @@ SHOWN = 8
 SPECTRUM_IMAGES = 64
 
 
-def simulation_sections(outcome: Outcome, truth: Volume, particles: Particles, noise: Noise | None, sources: Sequence[Source] = ()) -> list[Section]:
-    """All sections. The images that are shown are made again, from the first particles."""
+def simulation_sections(
+    outcome: Outcome, truth: Volume, projector: Projector, particles: Particles, noise: Noise | None, sources: Sequence[Source] = ()
+) -> list[Section]:
+    """All sections. The images that are shown are made again, from the first particles; `projector` is that of the truth."""
     return [
-        Section("Result", "", figures=[gallery_figure(truth, particles, noise)], numbers=outcome.numbers()),
-        spectrum_section(truth, particles, noise),
+        Section("Result", "", figures=[gallery_figure(projector, particles, noise)], numbers=outcome.numbers()),
+        spectrum_section(projector, particles, noise),
         defocus_section(particles),
         Section("The truth", "The map whose projections the images are.", figures=[truth_figure(truth)], sources=sources),
         files_section(particles),
     ]
 
 
-def gallery_figure(truth: Volume, particles: Particles, noise: Noise | None) -> Figure:
+def gallery_figure(projector: Projector, particles: Particles, noise: Noise | None) -> Figure:
     """The first particles in three rows: as written, without noise, and as bare projections."""
     first = particles.rows(slice(0, SHOWN))
-    rows = {"as written": _images(truth, first, noise), "without noise": _images(truth, first, None), "projection": _images(truth, first, None, use_ctf=False)}
+    rows = {"as written": _images(projector, first, noise), "without noise": _images(projector, first, None), "projection": _images(projector, first, None, use_ctf=False)}
     if noise is None:
         del rows["without noise"]
     png = image_gallery(np.concatenate(list(rows.values())), columns=len(first), size=96)
@@ -45,15 +47,15 @@ def gallery_figure(truth: Volume, particles: Particles, noise: Noise | None) -> 
     return Figure(caption, png=png, alt="Simulated particle images with noise, without it, and without the CTF", rows=list(rows), wide=True)
 
 
-def spectrum_section(truth: Volume, particles: Particles, noise: Noise | None) -> Section:
+def spectrum_section(projector: Projector, particles: Particles, noise: Noise | None) -> Section:
     """Power of signal and noise per shell, from the first particles."""
     sample = particles.rows(slice(0, SPECTRUM_IMAGES))
-    signal = _mean_power(_images(truth, sample, None))
-    frequency = np.arange(len(signal)) / (truth.box * truth.pixel_size)
+    signal = _mean_power(_images(projector, sample, None))
+    frequency = np.arange(len(signal)) / (projector.box * projector.pixel_size)
     shells = slice(1, len(signal) - 1)  # shell 0 is the mean; the last holds only the signal's end
     series = [Series("signal", frequency[shells], _log10(signal[shells]))]
     if noise is not None:
-        whole = _mean_power(_images(truth, sample, noise))
+        whole = _mean_power(_images(projector, sample, noise))
         series += [Series("images", frequency[shells], _log10(whole[shells])), Series("noise", frequency[shells], _log10((whole - signal)[shells]), style="dashed")]
     plot = line_plot(
         series,
@@ -93,8 +95,8 @@ def files_section(particles: Particles) -> Section:
     return Section("Files", "", tables=[Table(("file", "content"), rows)])
 
 
-def _images(truth: Volume, particles: Particles, noise: Noise | None, *, use_ctf: bool = True) -> np.ndarray:
-    return np.concatenate(list(simulate_images(truth, particles, noise, use_ctf=use_ctf)))
+def _images(projector: Projector, particles: Particles, noise: Noise | None, *, use_ctf: bool = True) -> np.ndarray:
+    return np.concatenate(list(simulate_images(projector, particles, noise, use_ctf=use_ctf)))
 
 
 def _mean_power(images: np.ndarray) -> np.ndarray:

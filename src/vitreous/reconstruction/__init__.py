@@ -1,1 +1,3 @@
-"""From images with poses to maps, and what maps are worth: projection, inversion, resolution, masks, sharpening, coverage."""
+"""From images with poses to maps, and what maps are worth: projection, inversion, resolution, masks, sharpening,
+coverage.
+"""

@@ -117,8 +117,12 @@ def diagnose(particles: Particles, settings: InversionSettings, *, seed: int = 0
             changed |= case.search("ctf", [AS_WRITTEN, *values])
         if not changed:
             break
-    verdicts = [contrast_verdict(case), *ctf_verdicts(case), rotation_verdict(case, seed), shift_verdict(case, shifts)]
-    return verdicts, case
+    rotation = rotation_verdict(case, seed)
+    if case.gain() < LEAST_OVER_SHUFFLED * case.gain(rotation=shuffled_poses(seed)):
+        untold = "cannot be told while the orientations say nothing"
+        others = [Verdict(check, Status.UNKNOWN, untold) for check in ("CTF state", "CTF values", "shift sign and unit")]
+        return [contrast_verdict(case), *others[:2], rotation, others[2]], case
+    return [contrast_verdict(case), *ctf_verdicts(case), rotation, shift_verdict(case, shifts)], case
 
 
 def rotation_verdict(case: Case, seed: int) -> Verdict:
@@ -194,8 +198,7 @@ def power_at_zeros(particles: Particles) -> float:
         for start in range(0, len(members), 256):
             part = particles.rows(members[start : start + 256])
             assert part.images is not None and part.ctf is not None
-            transform = scipy.fft.rfft2(part.images.read(slice(None)))[:, row, column]
-            power = transform.real**2 + transform.imag**2
+            power = np.abs(np.asarray(scipy.fft.rfft2(part.images.read(slice(None))))[:, row, column]) ** 2
             square = ctf_of_particles(part.used_optics()[0], replace(part.ctf, b_factor=0 * part.ctf.b_factor, scale=0 * part.ctf.scale + 1), kx, ky) ** 2
             for kind, chosen in enumerate((square < 0.1, square > 0.7)):
                 sums[kind, 0] += np.bincount(shell, weights=(power * chosen).sum(axis=0), minlength=shells)
@@ -263,7 +266,7 @@ def scale_correlation(ours: FourierVolume, pixel_size: float, theirs: FourierVol
     values = []
     for scale in scales:
         other = read(theirs, their_pixel_size * scale, k)
-        values.append((mine * other.conj()).real.sum() / np.sqrt((np.abs(mine) ** 2).sum() * (np.abs(other) ** 2).sum()))
+        values.append(np.real(mine * np.conj(other)).sum() / np.sqrt((np.abs(mine) ** 2).sum() * (np.abs(other) ** 2).sum()))
     return np.array(values), mirror
 
 

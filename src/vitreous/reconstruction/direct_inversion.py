@@ -157,7 +157,7 @@ def contrast_transfer(part: Particles, settings: InversionSettings, grid: SliceG
     group = part.used_optics()[0]
     per_box = 1 / (grid.box * part.pixel_size)
     kx, ky = grid.kx * per_box, grid.ky * per_box
-    true_x, true_y = magnify(kx, ky, np.asarray(group.magnification))
+    true_x, true_y = magnify(kx, ky, group.magnification)
     places = (true_x / per_box, true_y / per_box)
     nothing = np.ones(len(grid), dtype=np.complex64)
     if not settings.use_ctf:

@@ -23,7 +23,7 @@ LOW_PASS = 15.0  # angstrom: proteins are blobs, side chains and noise are gone
 LEAST_LOW_PASS_PIXELS = 4.0
 GROW, LEAST_GROW_PIXELS = 6.0, 2.0  # angstrom, voxels
 EDGE, LEAST_EDGE_PIXELS = 12.0, 4.0
-NOISE_FLOOR = 3.5  # standard deviations of the solvent: 2e-4 of its voxels lie above
+NOISE_FLOOR = 2.0  # standard deviations of the solvent: 2 % of its voxels lie above, in specks too small to be kept
 LEAST_PIECE = 0.1  # of the largest piece
 
 
@@ -136,7 +136,7 @@ def density_threshold(smooth: Float[np.ndarray, "z y x"]) -> float:
     Half-way between the solvent (the median of the sphere that fits into the box) and Otsu's threshold, which splits
     the histogram of that sphere into two classes of the largest variance between them (Otsu 1979,
     doi:10.1109/TSMC.1979.4310076). Otsu's level alone lies at half the density of the strong parts and cuts the weak
-    ones off. In noisy maps the level is raised to 3.5 standard deviations of the solvent above its median, the
+    ones off. In noisy maps the level is raised to 2 standard deviations of the solvent above its median, the
     deviation taken from the voxels below the median, where there is no particle.
     """
     inside = smooth[soft_sphere(smooth.shape[0], smooth.shape[0] / 2 - 1, 0, dtype=np.bool_)]

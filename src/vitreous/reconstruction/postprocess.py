@@ -16,8 +16,8 @@ import numpy as np
 
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.filters import low_pass
-from vitreous.fourier.shells import shell_mean, spread_shells
-from vitreous.fourier.transforms import forward, inverse
+from vitreous.fourier.shells import shell_mean
+from vitreous.fourier.transforms import forward, inverse, radial_frequency
 from vitreous.reconstruction.fsc import HALF_MAPS, Resolution, reference_correlation, resolution_at, shell_frequencies
 
 if TYPE_CHECKING:
@@ -163,8 +163,10 @@ def postprocess(
         gain = gain * known
     if cut is not None:
         gain = gain * low_pass(frequency, 1 / cut, EDGE_SHELLS / (box * pixel_size))
-    gain[-1] = 0.0  # beyond the last shell, in the corners of the box, there is nothing that an FSC vouches for
-    sharpened = inverse(transform * spread_shells(gain, shape).astype(transform.real.dtype), shape)
+    # Between shells the gain is interpolated; in the corners of the box, beyond the last one, no FSC vouches for anything.
+    k = radial_frequency(shape, pixel_size, dtype=transform.real.dtype)
+    transfer = np.interp(k.ravel(), frequency, gain, right=0.0).reshape(k.shape).astype(k.dtype)
+    sharpened = inverse(transform * transfer, shape)
     amplitude = plot.log_amplitude + _log(gain)
     return Postprocessed(sharpened, plot, gain, amplitude, float(b_factor), cut, resolution)
 

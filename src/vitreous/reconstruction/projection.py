@@ -19,7 +19,9 @@ from vitreous.errors import SettingsProblem
 from vitreous.fourier.interpolation import gridding_correction
 
 if TYPE_CHECKING:
-    from jaxtyping import Array, Complex, Float, Int
+    from jaxtyping import Complex, Float, Int
+
+    Array = Any  # NumPy or JAX
 
 PADDING = 2
 

@@ -61,8 +61,8 @@ def predicted_power(source: Sums, target: Sums) -> np.ndarray:
     # A prior of the shell's mean weight: the scale `a` makes good for it, what remains is that empty voxels predict nothing.
     map_values = values / (weights + np.maximum(mean, np.finfo(np.float32).tiny)[shell])
     seen, seen_weights = target.values.ravel()[inside], target.weights.ravel()[inside]
-    p = per_shell(seen.real * map_values.real + seen.imag * map_values.imag)
-    q = per_shell(seen_weights * (map_values.real**2 + map_values.imag**2))
+    p = per_shell(np.real(seen * np.conj(map_values)))
+    q = per_shell(seen_weights * np.abs(map_values) ** 2)
     return p * np.abs(p) / np.maximum(q, np.finfo(np.float64).tiny)
 
 
@@ -73,8 +73,7 @@ def image_power(images: np.ndarray) -> np.ndarray:
     box = images.shape[-1]
     power = np.zeros((box, box // 2 + 1))
     for start in range(0, len(images), 256):
-        transforms = scipy.fft.rfft2(images[start : start + 256])
-        power += (transforms.real**2 + transforms.imag**2).sum(axis=0)
+        power += (np.abs(np.asarray(scipy.fft.rfft2(images[start : start + 256]))) ** 2).sum(axis=0)
     ky, kx = np.meshgrid(np.fft.fftfreq(box) * box, np.arange(box // 2 + 1), indexing="ij")
     shell = np.rint(np.hypot(kx, ky)).astype(int).ravel()
     mean = np.bincount(shell, weights=power.ravel()) / np.bincount(shell) / len(images)

@@ -28,7 +28,7 @@ def backproject(values: np.ndarray, rotation: np.ndarray, kx: np.ndarray, ky: np
     """The transpose of `project`: each frequency adds its wave to every voxel, the real part is kept."""
     points = np.stack([kx, ky, 0 * kx], axis=-1) @ rotation
     waves = np.exp(2j * np.pi / box * (positions(box) @ points.T))
-    return (waves @ values).real.reshape(box, box, box)
+    return np.real(waves @ values).reshape(box, box, box)
 
 
 def trilinear(values: np.ndarray, point: tuple[float, float, float]) -> complex:

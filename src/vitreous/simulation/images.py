@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.conventions import Contrast, CtfState
-from vitreous.engine.chunks import chunk_size, chunks
+from vitreous.engine.chunks import chunks
 from vitreous.errors import DataProblem
 from vitreous.fourier.transforms import forward, frequencies, inverse, shift_phases
 from vitreous.geometry.rotations import matrix_from_euler
@@ -37,60 +37,31 @@ if TYPE_CHECKING:
 
 # Images whose mean variance stands for that of a set: views of one particle differ by some 20 %, so their mean is known to 1 %.
 TRIAL_IMAGES = 256
+# One size for all calls, so that the projector is compiled once; large enough to hide the cost of a call, small enough to waste nothing.
+IMAGES_PER_CHUNK = 64
 
 
-def simulate_images(
-    volume: Volume, particles: Particles, noise: Noise | None = None, *, use_ctf: bool = True, images_per_chunk: int | None = None
-) -> Iterator[Float[np.ndarray, "n y x"]]:
-    """The images of all particles, float32, in the order of the rows, a chunk at a time.
+class Projector:
+    """A volume made ready to be projected. Building one costs a three-dimensional transform: keep it for all images of the volume."""
 
-    The pose and the CTF of each particle and the optics groups are those of `particles`, whose own images are not looked at. The noise of
-    an image depends on the seed and on its number in its stack (`particles.names.index`), so that a selection of particles gets the
-    images that it has in the whole set. Chunks do not change the images.
-    """
-    check_particles(volume, particles, use_ctf=use_ctf)
-    count = images_per_chunk or min(chunk_size(volume.box), max(len(particles), 1))
-    slices = slicer(volume, count)
-    waiting: tuple[Particles, Any] | None = None
-    for rows in chunks(np.arange(len(particles)), count):
-        part = particles.rows(rows)
-        # The projector works on the next chunk while this thread finishes the one before.
-        started = (part, slices(part))
-        if waiting is not None:
-            yield finish_images(*waiting, noise, use_ctf=use_ctf)
-        waiting = started
-    if waiting is not None:
-        yield finish_images(*waiting, noise, use_ctf=use_ctf)
+    def __init__(self, volume: Volume):
+        import jax.numpy as jnp
 
+        self.box, self.pixel_size = volume.box, volume.pixel_size
+        self._data = jnp.asarray(fourier_volume(np.asarray(volume.data, dtype=np.float32)).data)
 
-def signal_variance(volume: Volume, particles: Particles) -> float:
-    """Mean over the particles of the variance of a noiseless raw image over all its pixels, CTF included.
+    def times(self, factor: float) -> Projector:
+        """The projector of the volume times a factor."""
+        scaled = object.__new__(Projector)
+        scaled.box, scaled.pixel_size, scaled._data = self.box, self.pixel_size, self._data * np.float32(factor)
+        return scaled
 
-    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel, both as recorded, before
-    phases are flipped or images multiplied by their CTF. Of larger sets give the first `TRIAL_IMAGES`.
-    """
-    raw = replace(particles, optics=tuple(replace(group, ctf_state=CtfState.RAW) for group in particles.optics))
-    total = sum(float(images.var(axis=(1, 2), dtype=np.float64).sum()) for images in simulate_images(volume, raw))
-    return total / len(particles)
-
-
-def slicer(volume: Volume, count: int) -> Callable[[Particles], Any]:
-    """A function that gives the slices [n, p] of up to `count` particles, computed while the caller goes on.
-
-    Compiled once for `count` slices; fewer are filled up.
-    """
-    import jax.numpy as jnp
-
-    data = jnp.asarray(fourier_volume(np.asarray(volume.data, dtype=np.float32)).data)
-    compiled = _compiled_projection(volume.box)
-
-    def slices(part: Particles) -> Any:
+    def start(self, part: Particles, count: int) -> Any:
+        """The slices [count, p] of up to `count` particles, being computed while the caller goes on; compiled once for each `count`."""
         assert part.pose is not None
         rotation = np.zeros((count, 3, 3), dtype=np.float32)
         rotation[: len(part)] = matrix_from_euler(part.pose.euler)
-        return compiled(data, rotation)
-
-    return slices
+        return _compiled_projection(self.box)(self._data, rotation)
 
 
 @functools.lru_cache(maxsize=16)
@@ -99,6 +70,39 @@ def _compiled_projection(box: int) -> Callable[[Any, Any], Any]:
 
     grid = slice_grid(box)
     return jax.jit(lambda data, rotation: project(FourierVolume(data, box, PADDING), rotation, grid))
+
+
+def simulate_images(
+    projector: Projector, particles: Particles, noise: Noise | None = None, *, use_ctf: bool = True, images_per_chunk: int = IMAGES_PER_CHUNK
+) -> Iterator[Float[np.ndarray, "n y x"]]:
+    """The images of all particles, float32, in the order of the rows, a chunk at a time.
+
+    The pose and the CTF of each particle and the optics groups are those of `particles`, whose own images are not looked at. The noise of
+    an image depends on the seed and on its number in its stack (`particles.names.index`), so that a selection of particles gets the
+    images that it has in the whole set. Chunks do not change the images. `use_ctf=False` gives bare projections, shifted, with noise.
+    """
+    check_particles(projector, particles, use_ctf=use_ctf)
+    waiting: tuple[Particles, Any] | None = None
+    for rows in chunks(np.arange(len(particles)), images_per_chunk):
+        part = particles.rows(rows)
+        # The projector works on the next chunk while this thread finishes the one before.
+        started = (part, projector.start(part, images_per_chunk))
+        if waiting is not None:
+            yield finish_images(*waiting, noise, use_ctf=use_ctf)
+        waiting = started
+    if waiting is not None:
+        yield finish_images(*waiting, noise, use_ctf=use_ctf)
+
+
+def signal_variance(projector: Projector, particles: Particles) -> float:
+    """Mean over the particles of the variance of a noiseless raw image over all its pixels, CTF included.
+
+    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel, both as recorded, before
+    phases are flipped or images multiplied by their CTF. Of larger sets give the first `TRIAL_IMAGES`.
+    """
+    raw = replace(particles, optics=tuple(replace(group, ctf_state=CtfState.RAW) for group in particles.optics))
+    total = sum(float(images.var(axis=(1, 2), dtype=np.float64).sum()) for images in simulate_images(projector, raw))
+    return total / len(particles)
 
 
 def finish_images(part: Particles, slices: Any, noise: Noise | None, *, use_ctf: bool) -> Float[np.ndarray, "n y x"]:
@@ -146,7 +150,7 @@ def _by_group(part: Particles, values: Callable[..., np.ndarray]) -> np.ndarray:
     return pieces[np.argsort(np.concatenate(rows), kind="stable")]
 
 
-def check_particles(volume: Volume, particles: Particles, *, use_ctf: bool) -> None:
+def check_particles(volume: Projector, particles: Particles, *, use_ctf: bool) -> None:
     """Raise DataProblem if these particles cannot be images of this volume."""
     if particles.pose is None or (use_ctf and particles.ctf is None):
         raise DataProblem("particles without orientations or CTF parameters", "both for each particle")

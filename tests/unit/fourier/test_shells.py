@@ -127,7 +127,7 @@ def test_resolution_of_shells():
     assert shells.resolution_of_shell(50, 100, 1.5) == 2 * 1.5  # Nyquist is two pixels
 
 
-@pytest.mark.parametrize("shape", [(6, 6), (7, 5), (6, 6, 6)])
+@pytest.mark.parametrize("shape", [(7, 6), (6, 5, 6)])
 def test_jax_agrees_with_numpy_under_jit(shape, rng):
     import jax
 
@@ -147,11 +147,19 @@ def test_jax_agrees_with_numpy_under_jit(shape, rng):
     with jax.enable_x64(True):
         for fast, slow in zip(jax.jit(everything)(x), expected):
             np.testing.assert_allclose(fast, slow, rtol=1e-12, atol=1e-12)  # the same sums in another order
-        gradient = jax.grad(lambda v: everything(v)[0].sum())(jax.numpy.asarray(x))
-        assert np.all(np.isfinite(gradient)) and np.abs(gradient).max() > 0
     for fast, slow in zip(jax.jit(everything)(x.astype(np.float32)), expected):
         assert fast.dtype == np.float32
         np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-5)  # single precision
+
+
+def test_gradient_of_the_total_power_is_twice_the_image(rng):
+    import jax
+
+    x = rng.standard_normal((5, 6))
+    size = shells.shell_size((5, 6), corners=True)
+    with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(lambda v: (shells.power_spectrum(v, 2, corners=True) * size).sum()))(x)
+    np.testing.assert_allclose(gradient, 2 * x, atol=1e-12)  # Parseval: the total is the sum of squares
 
 
 def test_single_precision_and_inputs(rng):

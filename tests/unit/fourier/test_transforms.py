@@ -212,7 +212,7 @@ def test_strided_input(rng):
     np.testing.assert_allclose(transforms.inverse(transform, view.shape), view, atol=TIGHT)
 
 
-@pytest.mark.parametrize("shape", [(7,), (6, 8), (5, 6), (4, 5, 6)])
+@pytest.mark.parametrize("shape", [(5, 6), (4, 5, 6)])
 def test_jax_agrees_with_numpy_under_jit(shape, rng):
     import jax
 
@@ -254,8 +254,9 @@ def test_gradient_of_a_shift_is_that_of_the_formula(rng):
         return (transforms.translate(x, shift, 1.2) * y).sum()
 
     with jax.enable_x64(True):
+        gradient = jax.jit(jax.grad(overlap))
         for shift in (np.zeros(2), np.array([0.7, -0.4])):
-            slope = jax.grad(overlap)(jax.numpy.asarray(shift))
+            slope = gradient(shift)
             step = 1e-5
             finite = [(overlap(shift + step * e) - overlap(shift - step * e)) / (2 * step) for e in np.eye(2)]
             np.testing.assert_allclose(slope, finite, rtol=1e-6, atol=1e-7)  # central differences: error step^2

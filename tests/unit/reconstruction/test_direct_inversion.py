@@ -9,6 +9,7 @@ import pytest
 
 from vitreous.conventions import Contrast, CtfState
 from vitreous.errors import DataProblem
+from vitreous.fourier.shells import shell_sum
 from vitreous.geometry.rotations import euler_from_matrix, random_rotations
 from vitreous.geometry.symmetry import point_group
 from vitreous.model.optics import CtfParameters, OpticsGroup
@@ -69,6 +70,12 @@ C1 = point_group("C1").operators
 
 def agreement(volume: np.ndarray, other: np.ndarray) -> np.ndarray:
     return fourier_shell_correlation(volume.astype(np.float64), other.astype(np.float64)).correlation[1:11]
+
+
+def amplitude(volume: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Per shell, how much of the true amplitude a map has: `<map, truth> / <truth, truth>`."""
+    a, b = (np.fft.rfftn(np.fft.ifftshift(v)) for v in (volume, true))
+    return shell_sum(np.real(a * np.conj(b)), true.shape) / shell_sum(np.abs(b) ** 2, true.shape)
 
 
 @pytest.mark.parametrize("state", list(CtfState))
@@ -204,7 +211,7 @@ def test_masking_discs_removes_neighbours():
 
 def test_magnification_and_beam_tilt_are_undone():
     matrix = ((1.05, 0.02), (0.02, 0.95))
-    optics = replace(OPTICS, magnification=matrix, beam_tilt=(6e-3, -3e-3))
+    optics = replace(OPTICS, magnification=matrix, beam_tilt=(15e-3, -8e-3))
     volume = truth()
     particles = particles_of(volume, optics=optics)
     # The images of a tilted beam and a stretched lens, by their definition.
@@ -226,11 +233,10 @@ def test_magnification_and_beam_tilt_are_undone():
     slices = slices * np.exp(2j * np.pi * unit * (np.outer(origin[:, 0], grid.kx) + np.outer(origin[:, 1], grid.ky)))
     images = np.fft.fftshift(np.fft.irfft2(half_plane(slices, grid), s=(BOX, BOX)), axes=(1, 2)).astype(np.float32)
     particles = replace(particles, images=LoadedImages(images))
-    right = agreement(volume, reconstruct(particles, InversionSettings(C1)).map)
     ignored = replace(particles, optics=(OPTICS,))
-    wrong = agreement(volume, reconstruct(ignored, InversionSettings(C1)).map)
-    assert right[:9].min() > 0.98
-    assert wrong[7:9].min() < right[7:9].min() - 0.05
+    right, wrong = (amplitude(reconstruct(p, InversionSettings(C1)).map, volume)[7:10].mean() for p in (particles, ignored))
+    # Random in-plane angles turn the errors into a loss of amplitude at high resolution.
+    assert abs(right - 1) < 0.1 and wrong < right - 0.2
 
 
 def test_noise_to_signal_is_the_wiener_constant():

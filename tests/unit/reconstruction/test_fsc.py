@@ -42,7 +42,10 @@ def test_is_the_definition(size):
     fast = fourier_shell_correlation(a, b)
     # float64 sums of at most 1728 terms: rounding stays below 1e-13
     np.testing.assert_allclose(fast.correlation, reference.fourier_shell_correlation(a, b), atol=1e-13)
-    assert fast.voxels.sum() == (np.rint(np.sqrt(sum(k**2 for k in np.meshgrid(*[np.fft.fftfreq(size) * size] * 3)))) <= size // 2).sum()
+    assert (
+        fast.voxels.sum()
+        == (np.rint(np.sqrt(sum(k**2 for k in np.meshgrid(*[np.fft.fftfreq(size) * size] * 3)))) <= size // 2).sum()
+    )
 
 
 def test_rings_of_images():
@@ -55,7 +58,9 @@ def test_rings_of_images():
 def test_correction_is_the_definition():
     masked, randomised = np.linspace(1, 0.3, 9), np.linspace(0.9, 0.0, 9)
     np.testing.assert_allclose(
-        remove_mask_effect(masked, randomised, 4), reference.phase_randomisation_corrected(masked, randomised, 4), rtol=1e-14
+        remove_mask_effect(masked, randomised, 4),
+        reference.phase_randomisation_corrected(masked, randomised, 4),
+        rtol=1e-14,
     )
 
 
@@ -165,7 +170,9 @@ def test_random_phases_keep_amplitudes_and_low_shells_and_a_real_map(size):
 
 
 def test_the_work_of_a_tight_mask_is_taken_out():
-    """Maps that share nothing but a flat density: a hard mask makes its own edge correlate, and the correction finds that out."""
+    """Maps that share nothing but a flat density: a hard mask makes its own edge correlate, and the correction finds
+    that out.
+    """
     rng = np.random.default_rng(12)
     size = 48
     flat = 3.0 * soft_sphere(size, 17, 6)
