@@ -98,13 +98,20 @@ def measure(command: Sequence[str], folder: Path, log: Path) -> Run:
 def compare(contenders: Sequence[Contender], folder: Path, repeats: int) -> list[Cost]:
     """Run every contender once untimed, then all of them in turn, `repeats` times: what disturbs one disturbs all."""
     for number, contender in enumerate(contenders):
+        say(f"{contender.name}: warming up")
         measure(contender.warm_up or contender.command, folder, folder / f"warm_up_{number}.log")
     costs = [Cost(contender.name) for contender in contenders]
     for repeat in range(repeats):
         for number, (contender, cost) in enumerate(zip(contenders, costs)):
             if repeat < (repeats if contender.repeats is None else contender.repeats):
                 cost.runs.append(measure(contender.command, folder, folder / f"run_{number}.log"))
+                say(f"{contender.name}: run {repeat + 1} took {cost.runs[-1].wall_seconds:.2f} s")
     return costs
+
+
+def say(line: str) -> None:
+    """Tell a person who waits how far it has come."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, object]:

@@ -10,13 +10,14 @@ map and `cryodrgn backproject_voxel` the map, two half maps and their FSC.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measure import MIB, Contender, Cost, Run, compare, machine, measure, print_machine, print_table, write_json
+from measure import MIB, CommandFailed, Contender, Cost, Run, compare, machine, measure, print_machine, print_table, write_json
 from programs import Program, cryodrgn, relion_reconstruct, vitreous
 
 SPECIMEN = "bundled:6zu5"
@@ -198,4 +199,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except CommandFailed as failure:
+        sys.exit(str(failure))

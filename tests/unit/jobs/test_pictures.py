@@ -42,7 +42,7 @@ def seen(volume: np.ndarray, rotation: np.ndarray = FRONT, size: int = 96) -> np
     return draw_surface(SurfaceView(volume, 0.5, field=BOX), rotation, size=size)
 
 
-# --- isosurfaces -----------------------------------------------------------------------------------------------------------
+# --- isosurfaces -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("radius", "size"), [(8, 200), (14, 96), (14, 300)])
@@ -133,7 +133,7 @@ def test_a_threshold_out_of_range_is_refused(threshold):
         isosurface_picture(ball(), threshold)
 
 
-# --- grey pictures -----------------------------------------------------------------------------------------------------------
+# --- grey pictures ---------------------------------------------------------------------------------------------------
 
 
 def test_slices_and_projections_are_right_handed():

@@ -78,7 +78,7 @@ def test_jax_gives_the_same_and_finite_gradients():
     assert np.isfinite(np.asarray(gradient)).all()  # an empty map is the place where 0/0 lurks
 
 
-# --- properties --------------------------------------------------------------------------------------------------------
+# --- properties ------------------------------------------------------------------------------------------------------
 
 
 def test_identical_maps_agree_and_inverted_ones_disagree():
@@ -114,7 +114,7 @@ def test_inputs_stay_as_they_are():
         np.testing.assert_array_equal(array, copy)
 
 
-# --- statistics ----------------------------------------------------------------------------------------------------------
+# --- statistics ------------------------------------------------------------------------------------------------------
 
 
 def test_independent_noise_scatters_about_zero():
@@ -150,7 +150,7 @@ def test_reference_correlation_is_the_fsc_of_the_mean_with_the_truth():
     assert reference_correlation(np.array([-0.3, 0.0, 1.0, 1 / 7])) == pytest.approx([0, 0, 1, 0.5])
 
 
-# --- phase randomisation -------------------------------------------------------------------------------------------------
+# --- phase randomisation ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [15, 16])
@@ -214,7 +214,7 @@ def test_maps_that_agree_everywhere_leave_nothing_to_randomise():
     assert half_map_curves(a, a, 1.0).masked is None
 
 
-# --- reading curves --------------------------------------------------------------------------------------------------------
+# --- reading curves --------------------------------------------------------------------------------------------------
 
 
 def test_resolution_is_the_first_crossing():
@@ -252,7 +252,7 @@ def test_correlation_at_a_resolution():
     curve = np.linspace(1, 0, 33)
     assert correlation_at(curve, 64 * 3.54 / 19, frequency) == pytest.approx(curve[19])
     assert FscCurves(frequency, shell_size((64, 64, 64)), curve).at(7.08) == pytest.approx(0, abs=1e-12)
-    with pytest.raises(SettingsProblem, match="7.08"):
+    with pytest.raises(SettingsProblem, match=r"7\.08"):
         correlation_at(curve, 5.0, frequency)
 
 
@@ -272,5 +272,7 @@ def test_wrong_input_is_named():
         fourier_shell_correlation(a, b[:6, :6, :6])
     with pytest.raises(DataProblem, match="cube"):
         fourier_shell_correlation(a[:6], b[:6])
+    with pytest.raises(DataProblem, match="no numbers"):
+        half_map_curves(a, np.where(b > 1, np.nan, b), 1.0)
     with pytest.raises(DataProblem, match="mask"):
         half_map_curves(a, b, 1.0, mask=np.ones((4, 4, 4)))

@@ -41,7 +41,7 @@ def noisy(deviation: float, seed: int = 0) -> np.ndarray:
     return particle() + deviation * np.random.default_rng(seed).standard_normal((BOX,) * 3)
 
 
-# --- the automatic mask ------------------------------------------------------------------------------------------------
+# --- the automatic mask ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("deviation", [0.0, 0.25, 0.5])
@@ -52,7 +52,7 @@ def test_mask_holds_the_particle_and_not_much_more(deviation):
     far = squared_distance(inside, 12) > 12**2
     assert mask.values[far].max() == 0  # grown by 2 voxels, edge of 4, and the blur of the filter
     assert mask.warnings() == [] and mask.kept == 1
-    assert mask.values.dtype == np.float32 and 0 <= mask.values.min() and mask.values.max() == 1
+    assert mask.values.dtype == np.float32 and mask.values.min() == 0 and mask.values.max() == 1
 
 
 def test_noise_does_not_move_the_outline():
@@ -133,7 +133,7 @@ def test_wrong_input_is_named():
         automatic_mask(particle(), PIXEL, grow_px=-1)
 
 
-# --- its parts -----------------------------------------------------------------------------------------------------------
+# --- its parts -------------------------------------------------------------------------------------------------------
 
 
 def pieces_by_flooding(region: np.ndarray) -> tuple[np.ndarray, int]:

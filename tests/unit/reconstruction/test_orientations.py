@@ -53,7 +53,7 @@ def test_even_views_are_fully_efficient():
 
 
 def test_side_views_have_the_analytic_efficiency():
-    """Views all round the equator sample a point at polar angle theta as 1/sin(theta): 1/SCF = <1/sin> <sin> = pi^2/8."""
+    """Views round the equator sample a point at polar angle theta as 1/sin(theta): 1/SCF = <1/sin> <sin> = pi^2/8."""
     angle = np.arange(20_000) * 2 * np.pi / 20_000
     views = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=-1)
     # the slab is 1/100 of a radian wide, so the pole itself is 1 % off; 2000 points give another fraction of a per cent
@@ -125,7 +125,7 @@ def test_views_are_where_the_poses_say():
 
 
 def test_symmetry_copies_see_the_same():
-    """An object with density at the copies of a point: its extent along a view is the same from every copy of the view."""
+    """The copies of a point are seen at the same heights from every copy of a view."""
     group = point_group("D3").operators
     atoms = np.einsum("mij,j->mi", group, np.array([1.0, 2.0, 0.5]))
     view = random_views(1)

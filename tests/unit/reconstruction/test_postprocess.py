@@ -35,7 +35,7 @@ def level_curve(value: float = 1.0) -> np.ndarray:
 @pytest.mark.parametrize("b_factor", [30.0, 100.0, 250.0])
 def test_guinier_plot_recovers_the_blur(b_factor):
     fit = postprocess(blurred(b_factor), level_curve(), PIXEL).guinier.fit
-    # an amplitude in a shell of n voxels is known to 1/sqrt(2n), here to about 2 %, and B from 17 shells to about 0.7 A^2
+    # an amplitude in a shell of n voxels is known to 1/sqrt(2n), here to 2 %, and B from 17 shells to about 0.7 A^2
     assert fit is not None
     assert fit.b_factor == pytest.approx(b_factor, abs=max(0.02 * b_factor, 1.5))
     assert fit.standard_error < 1.5
@@ -118,7 +118,7 @@ def test_no_fit_without_ground():
     assert few.guinier.fit is None and "too few" in few.guinier.reason
     short = postprocess(blurred(100.0), np.where(np.arange(25) < 20, 1.0, 0.0), 2 * PIXEL)  # 7.3 angstrom
     assert short.guinier.fit is not None and short.guinier.fit.b_factor > 300  # B of 100 at twice the pixel size is 400
-    assert "6.7 Å or finer is needed" in short.guinier.reason and short.b_factor == 0
+    assert "one to 7.1 Å or finer is needed" in short.guinier.reason and short.b_factor == 0
 
 
 def test_uncertain_fits_are_not_used():
