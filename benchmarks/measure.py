@@ -18,9 +18,10 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command: seconds on the clock, CPU seconds (user and system, children included), peak memory in bytes.
+    """One run of a command: seconds on the clock, CPU seconds, peak memory in bytes.
 
-    The memory is the resident set of the largest of its processes; pages of files that it has mapped count.
+    CPU time is user and system time of all its processes. Memory is the resident set of the largest of them; pages of
+    files that it has mapped count.
     """
 
     wall_seconds: float
@@ -66,8 +67,8 @@ class Cost:
         return {"name": self.name, **medians, "runs": [asdict(run) for run in self.runs]}
 
 
-class CommandFailed(Exception):
-    """A command ended with another status than 0."""
+class CommandFailed(SystemExit):
+    """A command ended with another status than 0: one line on stderr, and the benchmark ends."""
 
 
 def environment() -> dict[str, str]:
@@ -81,9 +82,8 @@ def measure(command: Sequence[str], folder: Path, log: Path) -> Run:
     launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(writing), *map(str, command)]
     with open(log, "wb") as output, open(reading, encoding="utf-8") as answer:
         try:
-            process = subprocess.Popen(
-                launcher, cwd=folder, env=environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[writing]
-            )
+            streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            process = subprocess.Popen(launcher, cwd=folder, env=environment(), pass_fds=[writing], **streams)
         finally:
             os.close(writing)
         text = answer.read()
@@ -136,9 +136,9 @@ def processor() -> str:
 
 
 def print_machine(facts: dict[str, object]) -> None:
-    print(
-        f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, load {facts['load']} before the first run"
-    )
+    """One line of what `machine` found."""
+    hardware = f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}"
+    print(f"{hardware}, load {facts['load']} before the first run")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

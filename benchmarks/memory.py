@@ -13,19 +13,19 @@ whenever it wants: it can only overstate what a job needs.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from measure import MIB, CommandFailed, Contender, Cost, compare, machine, print_machine, print_table, write_json
-from programs import vitreous
+
+from measure import MIB, Contender, Cost, compare, machine, print_machine, print_table, write_json
+from programs import Program, vitreous
 from reconstruct import Size, simulate
 
 
 def repeated(source: Path, count: int, path: Path) -> None:
-    """Write a STAR file of `count` rows beside `source`: its particles again and again, each time from a stack of a new name."""
+    """Write a STAR file of `count` rows beside `source`: its particles in turn, in each turn from a stack of a new name."""
     from vitreous.io.particles import read_particles, write_particles
     from vitreous.model.particles import ImageName
 
@@ -39,12 +39,13 @@ def repeated(source: Path, count: int, path: Path) -> None:
     write_particles(path, replace(particles.rows(row), names=index))
 
 
-def contender(program: str, star: Path) -> Contender:
+def contender(program: Program, star: Path, count: int) -> Contender:
     out = star.with_name(f"{star.stem}_job")
-    return Contender(star.stem, [program, "reconstruct", str(star), "--out", str(out), "--force"])
+    command = [program.path, "reconstruct", str(star), "--out", str(out), "--force"]
+    return Contender(f"{count:,} particles", command)
 
 
-def particle_files(options: argparse.Namespace, program, folder: Path) -> list[Path]:
+def particle_files(options: argparse.Namespace, program: Program, folder: Path) -> list[Path]:
     """One STAR file for each count."""
     if options.one_stack:
         folders = [folder / str(count) for count in options.counts]
@@ -82,7 +83,8 @@ def main() -> None:
     print_machine(facts)
     with tempfile.TemporaryDirectory(prefix="vitreous-benchmark-", dir=options.work) as name:
         files = particle_files(options, program, Path(name))
-        costs = compare([contender(program.path, path) for path in files], Path(name), options.repeats)
+        contenders = [contender(program, path, count) for path, count in zip(files, options.counts)]
+        costs = compare(contenders, Path(name), options.repeats)
     kind = "one stack" if options.one_stack else "stacks of one simulated set"
     print(f"\nPeak memory of {program.label}, reconstruct, {options.box} px, {kind}")
     print_costs(options.counts, costs)
@@ -91,7 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CommandFailed as failure:
-        sys.exit(str(failure))
+    main()

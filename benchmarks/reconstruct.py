@@ -1,4 +1,4 @@
-"""Time `vitreous reconstruct` against RELION and cryoDRGN on the same simulated particles, and compare their maps with the truth.
+"""Time `vitreous reconstruct` against RELION and cryoDRGN on the same particles, and compare the maps with the truth.
 
     python benchmarks/reconstruct.py [--sizes 10000x128 2000x64] [--repeats 3] [--cryodrgn PATH] [--json FILE]
 
@@ -10,14 +10,14 @@ map and `cryodrgn backproject_voxel` the map, two half maps and their FSC.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from measure import MIB, CommandFailed, Contender, Cost, Run, compare, machine, measure, print_machine, print_table, write_json
+
+from measure import MIB, Contender, Cost, Run, compare, machine, measure, print_machine, print_table, write_json
 from programs import Program, cryodrgn, relion_reconstruct, vitreous
 
 SPECIMEN = "bundled:6zu5"
@@ -63,10 +63,11 @@ def entries(size: Size, programs: dict[str, Program], slow_repeats: int) -> list
         command = [relion.path, "--i", "particles.star", "--o", "relion.mrc", "--ctf"]
         found.append(Entry(Contender(relion.label, command), "relion.mrc"))
     if drgn is not None:
-        box, pixel_size = str(size.box), str(size.pixel_size)
+        box, pixel_size = ["-D", str(size.box)], ["--Apix", str(size.pixel_size)]
         preparation = [
-            [drgn.path, "parse_pose_star", "particles.star", "-o", "pose.pkl", "-D", box],
-            [drgn.path, "parse_ctf_star", "particles.star", "-o", "ctf.pkl", "-D", box, "--Apix", pixel_size, "--ps", "0"],
+            [drgn.path, "parse_pose_star", "particles.star", "-o", "pose.pkl", *box],
+            # Without a phase shift in the file it must be told that there is none.
+            [drgn.path, "parse_ctf_star", "particles.star", "-o", "ctf.pkl", *box, *pixel_size, "--ps", "0"],
         ]
         command = [drgn.path, "backproject_voxel", "particles.mrcs", "--poses", "pose.pkl", "--ctf", "ctf.pkl"]
         warm_up = [*command, "-o", "cryodrgn_warm_up", "--first", str(WARM_UP_IMAGES)]
@@ -96,7 +97,10 @@ def prepare(found: Sequence[Entry], folder: Path) -> dict[str, Run]:
 
 @dataclass(frozen=True)
 class Quality:
-    """FSC of a map with the truth at some resolutions, and the resolution at FSC 0.5. `mirrored`: the other hand agreed better."""
+    """FSC of a map with the truth at some resolutions, and the resolution at FSC 0.5.
+
+    `mirrored`: the mirror image of the map agreed better than the map itself.
+    """
 
     fsc: dict[float, float]
     resolution: float | None
@@ -104,7 +108,7 @@ class Quality:
 
 
 def quality(path: Path, truth: Path, resolutions: Sequence[float]) -> Quality:
-    """Compare a map with the truth inside a soft sphere, in the hand that fits. Scale and filter of the map have no say."""
+    """Compare a map with the truth inside a soft sphere, in the hand that fits. The scale of the map has no say."""
     from vitreous.io.mrc import read_volume
     from vitreous.reconstruction.fsc import MODEL, fourier_shell_correlation
     from vitreous.reconstruction.mask import spherical_mask
@@ -151,7 +155,8 @@ def run_size(size: Size, programs: dict[str, Program], options: argparse.Namespa
         resolutions = [round(2 * size.pixel_size / fraction, 2) for fraction in FRACTIONS]
         maps = {entry.contender.name: folder / entry.map for entry in found}
         qualities = {label: quality(path, folder / "truth_map.mrc", resolutions) for label, path in maps.items()}
-    print(f"\n{size.count:,} particles of {size.box} px of {size.pixel_size:g} A, C1, CTF, signal-to-noise {options.snr:g}")
+    images = f"{size.count:,} particles of {size.box} px of {size.pixel_size:g} A"
+    print(f"\n{images}, C1, CTF, signal-to-noise {options.snr:g}")
     print_costs(costs, preparations)
     print_qualities(qualities, resolutions)
     return {
@@ -177,9 +182,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3, help="timed runs of each program")
     parser.add_argument("--slow-repeats", type=int, default=1, help="timed runs of cryoDRGN (default %(default)s)")
     parser.add_argument("--snr", type=float, default=0.1, help="signal-to-noise ratio of the images")
-    parser.add_argument("--cryodrgn", metavar="PATH", help="the program cryodrgn, if not on PATH or in benchmarks/.peers")
+    parser.add_argument("--cryodrgn", metavar="PATH", help="the program, if not on PATH or in benchmarks/.peers")
     parser.add_argument("--without", nargs="*", choices=["relion", "cryodrgn"], default=[], help="leave peers out")
-    parser.add_argument("--work", type=Path, metavar="DIR", help="where to put the data meanwhile (655 MB for 10000x128)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where the data are meanwhile (10000x128: 655 MB)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
     return parser.parse_args()
 
@@ -199,7 +204,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CommandFailed as failure:
-        sys.exit(str(failure))
+    main()

@@ -7,6 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitreous.geometry.rotations import euler_from_matrix, random_rotations
+from vitreous.io.mrc_stack import write_stack, write_volume
+from vitreous.io.particles import write_particles
+from vitreous.model.optics import CtfParameters, OpticsGroup
+from vitreous.model.particles import ImageName, LoadedImages, Particles
+from vitreous.model.pose import Pose
+from vitreous.model.volume import Volume
+from vitreous.optics.ctf import ctf_of_particles
+from vitreous.reconstruction.projection import fourier_volume, half_plane, project, slice_grid
+
+BOX, PIXEL_SIZE, COUNT = 32, 4.0, 900
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -21,3 +33,56 @@ def shared_data() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20261122)
+
+
+def blobs() -> np.ndarray:
+    rng = np.random.default_rng(8)
+    axis = np.arange(BOX) - BOX // 2
+    z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
+    volume = np.zeros((BOX,) * 3, dtype=np.float32)
+    for centre in rng.uniform(-7, 7, size=(9, 3)):
+        volume += np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2) / (2 * 1.3**2))
+    return volume
+
+
+def noisy_particles() -> Particles:
+    """Noisy, astigmatic, shifted images of blobs: SNR about 0.2."""
+    rng = np.random.default_rng(2)
+    grid = slice_grid(BOX)
+    rotation = random_rotations(COUNT, rng)
+    slices = half_plane(project(fourier_volume(blobs()), rotation.astype(np.float32), grid), grid)
+    group = OpticsGroup(pixel_size=PIXEL_SIZE, box=BOX, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
+    defocus = rng.uniform(1e4, 2.4e4, COUNT)
+    ctf = CtfParameters.of(defocus + 1500, defocus - 1500, np.full(COUNT, 0.4))
+    ky, kx = np.meshgrid(np.fft.fftfreq(BOX, PIXEL_SIZE), np.fft.rfftfreq(BOX, PIXEL_SIZE), indexing="ij")
+    origin = rng.normal(0, 9.0, size=(COUNT, 2))
+    moved = np.exp(2j * np.pi * (kx * origin[:, 0, None, None] + ky * origin[:, 1, None, None]))
+    images = np.fft.fftshift(np.fft.irfft2(slices * ctf_of_particles(group, ctf, kx, ky) * moved, s=(BOX, BOX)), axes=(1, 2))
+    images += rng.normal(0, images.std() / np.sqrt(0.2), size=images.shape)
+    names = ImageName(np.arange(COUNT), np.zeros(COUNT, dtype=np.int32), ("p.mrcs",))
+    halves = (np.arange(COUNT) % 2 + 1).astype(np.int8)
+    return Particles(
+        names, (group,), np.zeros(COUNT, dtype=int), Pose(euler_from_matrix(rotation), origin), ctf, halves, images=LoadedImages(images.astype(np.float32))
+    )
+
+
+@pytest.fixture(scope="session")
+def blob_map() -> np.ndarray:
+    """The true density of `blob_particles`, 32 voxels of 4 angstrom."""
+    return blobs()
+
+
+@pytest.fixture(scope="session")
+def blob_particles() -> Particles:
+    """900 noisy images of `blob_map` in memory, with true poses, CTFs and half sets. Not to be modified."""
+    return noisy_particles()
+
+
+@pytest.fixture(scope="session")
+def blob_files(tmp_path_factory, blob_particles, blob_map) -> Path:
+    """A folder with the same as files: particles.star, particles.mrcs, map.mrc. Not to be modified."""
+    folder = tmp_path_factory.mktemp("blobs")
+    write_stack(folder / "p.mrcs", blob_particles.images.pixels, PIXEL_SIZE)
+    write_particles(folder / "particles.star", blob_particles)
+    write_volume(folder / "map.mrc", Volume(blob_map, PIXEL_SIZE))
+    return folder

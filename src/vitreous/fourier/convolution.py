@@ -36,8 +36,9 @@ Centre = Literal["upper", "lower"]
 def convolve_direct(
     x: Num[Array, "... y x"], kernel: Num[Array, "v u"], mode: Mode = "same", *, centre: Centre = "upper"
 ) -> Num[Array, "... y x"]:
-    """Convolution as a weighted sum of shifted copies of x, one for each tap of the kernel. See the module for modes
-    and centre.
+    """Convolution as a weighted sum of shifted copies of x, one for each tap of the kernel.
+
+    Modes and centre: see the module.
 
     >>> convolve_direct(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 0.5]), "full")
     array([0. , 1. , 2.5, 4. , 1.5])
@@ -64,8 +65,7 @@ def convolve_fourier(
     centre: Centre = "upper",
     workers: int | None = None,
 ) -> Num[Array, "... y x"]:
-    """Convolution as a product of transforms, zero-padded to N + K - 1 or more so that the edges do not meet (except in
-    mode "circular").
+    """Convolution as a product of transforms, zero-padded so that the edges do not meet (except in mode "circular").
 
     See the module for modes and centre. Integers become floating numbers.
     """
@@ -83,8 +83,7 @@ def convolve_fourier(
 def correlate_direct(
     x: Num[Array, "... y x"], template: Num[Array, "v u"], mode: Mode = "same", *, centre: Centre = "upper"
 ) -> Num[Array, "... y x"]:
-    """Correlation `c[i] = sum_j x[i + j - centre] conj(template[j])`: convolution with the conjugate template, turned
-    round.
+    """Correlation `c[i] = sum_j x[i + j - centre] conj(template[j])`, over the taps of the template.
 
     Mode "same" and "circular" are largest at the sample on which the template's centre tap lies when it fits. With
     centre "upper" this is `scipy.signal.correlate`, for even and odd templates.

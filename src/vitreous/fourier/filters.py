@@ -56,9 +56,7 @@ def band_pass(k: Float[Array, " ..."], low: float, high: float, edge_width: floa
 
 
 def tanh_low_pass(k: Float[Array, " ..."], cutoff: float, edge_width: float) -> Float[Array, " ..."]:
-    """(1 - tanh(pi (k - cutoff) / edge_width)) / 2: at the cut-off as steep as `low_pass` of this width, but never
-    quite 1 or 0.
-    """
+    """(1 - tanh(pi (k - cutoff) / edge_width)) / 2: as steep at the cut-off as `low_pass`, but never quite 1 or 0."""
     k = _as_float(k)
     return 0.5 - 0.5 * namespace(k, cutoff, edge_width).tanh(math.pi * (k - cutoff) / edge_width)
 
@@ -87,9 +85,7 @@ def sigma_k_of_blur(sigma_x: float) -> float:
 
 
 def sigma_k_of_resolution(resolution: float, amplitude: float = 0.5) -> float:
-    """Standard deviation of the Gaussian filter that lets `amplitude` (between 0 and 1) through at `resolution`
-    angstrom.
-    """
+    """Standard deviation of the Gaussian filter that lets `amplitude`, in (0, 1), through at `resolution` angstrom."""
     if not 0 < amplitude < 1:
         raise SettingsProblem(f"an amplitude of {amplitude}", "a number between 0 and 1")
     return 1.0 / (resolution * math.sqrt(-2.0 * math.log(amplitude)))
@@ -138,8 +134,7 @@ def whitening_filter(noise_power: Float[Array, "... s"], shape: Sequence[int]) -
 def wiener(
     transform: Complex[Array, "... y xh"], transfer: Array, snr: float | Float[Array, " ..."]
 ) -> Complex[Array, "... y xh"]:
-    """Wiener deconvolution `conj(H) F / (|H|^2 + 1/SNR)`: undoes the transfer function H (the CTF, a blur) as far as
-    the noise allows.
+    """Wiener deconvolution `conj(H) F / (|H|^2 + 1/SNR)`: undoes a transfer function H as far as the noise allows.
 
     `snr` >= 0 and finite is the ratio of signal power to noise power in the image, one number or one for each
     frequency. Where H or the SNR is 0 the result is 0. The estimate of smallest mean square error (N. Wiener 1949).
@@ -162,8 +157,7 @@ def wiener_by_shell(
 def soft_disc(
     shape: int | Sequence[int], radius_px: float, edge_px: float, *, dtype: np.dtype | type = np.float64
 ) -> Float[Array, "y x"]:
-    """A disc about the origin N // 2: 1 up to `radius_px` pixels, a raised cosine down to 0 at `radius_px + edge_px`, 0
-    beyond.
+    """A disc about the origin N // 2: 1 up to `radius_px`, a raised cosine down to 0 at `radius_px + edge_px`.
 
     `edge_px` = 0 gives a hard edge. A single number as `shape` means a square.
     """
@@ -173,9 +167,7 @@ def soft_disc(
 def soft_sphere(
     shape: int | Sequence[int], radius_px: float, edge_px: float, *, dtype: np.dtype | type = np.float64
 ) -> Float[Array, "z y x"]:
-    """A sphere about the origin N // 2: 1 up to `radius_px` voxels, a raised cosine down to 0 at `radius_px + edge_px`,
-    0 beyond.
-    """
+    """A sphere about the origin N // 2: 1 up to `radius_px`, a raised cosine down to 0 at `radius_px + edge_px`."""
     return _soft_ball((shape,) * 3 if isinstance(shape, int) else shape, radius_px, edge_px, dtype)
 
 
@@ -188,10 +180,9 @@ def background_statistics(
 
 
 def normalise_background(images: Float[Array, "... y x"], radius_px: float) -> Float[Array, "... y x"]:
-    """Images whose background, the pixels farther than `radius_px` from the origin, has mean 0 and standard deviation
-    1.
+    """Images whose background, the pixels farther than `radius_px` from the origin, has mean 0 and deviation 1.
 
-    An image whose background is constant has no scale: its mean is removed and nothing is divided.
+    An image whose background is constant, to rounding, has no scale: its mean is removed and nothing is divided.
     Raises SettingsProblem if no pixel lies outside the circle.
     """
     centred, _, deviation = _background(images, radius_px)
@@ -215,7 +206,8 @@ def _background(images: Array, radius_px: float) -> tuple[Array, Array, Array]:
     mean = xp.sum(images * weights, axis=(-2, -1))
     centred = images - mean[..., None, None]
     variance = xp.sum(centred**2 * weights, axis=(-2, -1))
-    positive = variance > 0
+    rounding = 8.0 * float(np.finfo(centred.dtype).eps)  # what the mean of a constant image may be off by
+    positive = variance > (rounding * mean) ** 2
     deviation = xp.where(positive, xp.sqrt(xp.where(positive, variance, 1.0)), 0.0).astype(variance.dtype)
     return centred, mean, deviation
 

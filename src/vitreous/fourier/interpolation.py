@@ -1,5 +1,4 @@
-"""Interpolation on a regular grid: nearest, linear, cubic, spline and Fourier; the kernels, their transforms and the
-gridding correction.
+"""Interpolation on a regular grid: kernels, their transforms, values at points, rotation, gridding correction.
 
 Positions are in pixels from the origin of the array (index N // 2), as vectors (x, y[, z]).
 
@@ -56,9 +55,7 @@ def kernel_linear(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
 
 
 def kernel_cubic(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
-    """Keys' cubic convolution kernel with a = -1/2 (doi:10.1109/TASSP.1981.1163711, eq. 15): once differentiable, 0
-    from |x| = 2.
-    """
+    """Keys' cubic convolution kernel, a = -1/2: smooth, 0 from |x| = 2 (doi:10.1109/TASSP.1981.1163711)."""
     xp, x = namespace(x), _as_float(x)
     d = xp.abs(x)
     inner = (1.5 * d - 2.5) * d * d + 1.0
@@ -176,8 +173,7 @@ def resample(
     *,
     boundary: Boundary = "zero",
 ) -> Num[Array, "... v u"]:
-    """Samples seen through a linear map about the origin: `out(r) = in(matrix @ r)`, r = (x, y[, z]) in pixels from the
-    origin.
+    """Samples seen through a linear map about the origin: `out(r) = in(matrix @ r)`, r = (x, y[, z]) in pixels.
 
     `matrix` says where each output pixel looks in the input: the identity divided by m magnifies m times, a rotation
     matrix's transpose rotates. `shape` is the box of the result (None: as the input). One matrix for all, or one for
@@ -241,9 +237,7 @@ def _in_pieces(xp, points: Array, step: int, values: Callable[[Array], Array]) -
 
 
 def _spline_coefficients(samples: Array, ndim: int) -> Array:
-    """Periodic samples divided, in Fourier space, by the transform of the B-spline at the samples, 2/3 + cos(2 pi u) /
-    3.
-    """
+    """Periodic samples divided, in Fourier space, by the transform of the B-spline at the samples."""
     sizes = samples.shape[-ndim:]
     grids = frequencies(sizes, half=False, dtype=float_dtype(samples))
     transfer = math.prod((2.0 + np.cos(2.0 * math.pi * u)) / 3.0 for u in grids)
@@ -286,9 +280,7 @@ def _gatherer(xp, samples: Array, points: Array, ndim: int) -> Callable[[Array],
 
 
 def _interpolate_fourier(samples: Array, points: Array) -> Array:
-    """1/N sum_k F(k) exp(2 pi i k.p / N), the Nyquist term of an even axis as a cosine, so that samples are met and
-    real stays real.
-    """
+    """1/N sum_k F(k) exp(2 pi i k.p / N); an even axis' Nyquist term is a cosine: samples are met, real stays real."""
     xp = namespace(samples, points)
     ndim = points.shape[-1]
     sizes = samples.shape[-ndim:]

@@ -83,8 +83,7 @@ def transform_of_points(
     eps: float = 1e-6,
     threads: int | None = None,
 ) -> Complex[np.ndarray, "... y xh"]:
-    """The transform of weighted points (atoms) at `positions` (x, y[, z]) in angstrom from the origin, on the grid of a
-    box `shape`.
+    """The transform of weighted points (atoms) at `positions` (x, y[, z]) in angstrom, on the grid of a box `shape`.
 
     The frequencies are those of `fourier.transforms.frequencies(shape, pixel_size)`, Nyquist terms included, in `rfftn`
     layout. It is the transform of deltas, not of their sampled image: multiply by a form factor and `inverse` gives the

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Weights:
-    """Which samples make up each of q queries, and with what weights: `corners` [q, d + 1], `weights` [q, d + 1],
-    `inside` [q].
+    """Which samples make up each of q queries: `corners` [q, d + 1], their `weights` [q, d + 1], and `inside` [q].
 
     The weights of a query outside the hull are 0.
     """
@@ -35,9 +34,7 @@ class Weights:
     inside: Bool[np.ndarray, " q"]
 
     def apply(self, values: Num[Array, "... n"], *, fill: float = np.nan) -> Num[Array, "... q"]:
-        """Values [..., n] at the sample points, interpolated at the queries; `fill` outside the hull. Linear in the
-        values.
-        """
+        """Values [..., n] at the sample points, interpolated at the queries; `fill` outside the hull."""
         xp = namespace(values)
         weights = self.weights.astype(float_dtype(values))
         total: Any = sum(xp.take(values, self.corners[:, i], axis=-1) * weights[:, i] for i in range(weights.shape[1]))

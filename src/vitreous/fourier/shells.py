@@ -112,9 +112,7 @@ def rotational_average(images: Float[Array, "... y x"], ndim: int = 2) -> Float[
 def spread_shells(
     per_shell: Float[Array, "... s"], shape: Sequence[int], *, half: bool = True
 ) -> Float[Array, "... y xh"]:
-    """A value per shell on the frequencies of the transform of a box `shape`. Beyond its last shell the last value is
-    repeated.
-    """
+    """A value per shell on the frequencies of a box `shape`; beyond its last shell the last value is repeated."""
     index = np.minimum(shell_index(shape, half=half), per_shell.shape[-1] - 1)
     return namespace(per_shell).take(per_shell, index, axis=-1)
 
@@ -136,18 +134,14 @@ def shell_of_resolution(resolution: Float[Array, " ..."], box: int, pixel_size: 
 
 
 def _shell_coordinates(shape: Sequence[int], *, half: bool) -> list[np.ndarray]:
-    """(kx, ky[, kz]) in units of one shell, as open grids. For equal sizes these are whole numbers, made exact by
-    rounding.
-    """
+    """(kx, ky[, kz]) in units of one shell, as open grids; for equal sizes exact whole numbers."""
     box = min(shape)
     numbers = [np.rint(k * n) for k, n in zip(frequencies(shape, half=half), shape[::-1])]
     return [k * (box / n) for k, n in zip(numbers, shape[::-1])]
 
 
 def _radial_sum(values: Array, coordinates: Sequence[np.ndarray], weights: np.ndarray, count: int) -> Array:
-    """Sum of values times column weights over rounded radii 0 ... count - 1; `coordinates` are open grids in the order
-    of the axes.
-    """
+    """Sum of values times column weights over rounded radii below `count`; `coordinates` are in the order of axes."""
     xp = namespace(values)
     ndim = len(coordinates)
     if xp is not np:

@@ -62,8 +62,7 @@ def inverse(
     *,
     workers: int | None = None,
 ) -> Float[Array, "... y x"]:
-    """The real array whose `forward` transform this is: the inverse over the last axes, divided by the number of
-    samples.
+    """The real array whose `forward` transform this is: the inverse over the last axes, times 1/N.
 
     `shape` gives the sizes of these axes in real space, because N // 2 + 1 columns belong to an even and to an odd N; a
     single number with `ndim` means a square or a cube. Only the Hermitian part of the columns 0 and N/2 has an effect.
@@ -82,9 +81,7 @@ def inverse(
 
 
 def fft(x: Num[Array, "... y x"], ndim: int, *, workers: int | None = None) -> Complex[Array, "... y x"]:
-    """Transform of a real or complex array over its last `ndim` axes, unnormalised, all frequencies, zero in the
-    corner.
-    """
+    """Transform of a real or complex array over its last `ndim` axes, unnormalised: all frequencies, zero first."""
     xp, axes, sizes = namespace(x), _axes(ndim), _sizes_of(x, ndim)
     x = _origin_to_corner(x, xp, ndim)
     if xp is not np:
@@ -96,7 +93,7 @@ def fft(x: Num[Array, "... y x"], ndim: int, *, workers: int | None = None) -> C
 
 
 def ifft(transform: Complex[Array, "... y x"], ndim: int, *, workers: int | None = None) -> Complex[Array, "... y x"]:
-    """The complex array whose `fft` this is: the inverse over the last `ndim` axes, divided by the samples' number."""
+    """The complex array whose `fft` this is: the inverse over the last `ndim` axes, times 1/N."""
     xp, axes, sizes = namespace(transform), _axes(ndim), _sizes_of(transform, ndim)
     if xp is not np:
         x = xp.fft.ifftn(_alternate(transform, sizes, half=False), axes=axes)
@@ -154,13 +151,12 @@ def without_nyquist(transform: Complex[Array, "... y xh"], shape: Sequence[int])
 
 
 def shift_phases(shifts: Float[Array, "... d"], grids: Sequence[Float[Array, " ..."]]) -> Complex[Array, " ..."]:
-    """exp(-2 pi i k.s): the factor on a transform whose image moves by `shifts` = (x, y[, z]) angstrom, towards
-    positive axes.
+    """exp(-2 pi i k.s): the factor on a transform whose image moves by `shifts` = (x, y[, z]) angstrom.
 
-    `grids` are frequencies (kx, ky[, kz]) in 1/angstrom, the open grid of `frequencies` or arrays of one shape such as
-    a list of pixels. The result has the leading axes of `shifts`, then the axes of the grid. Whole turns are removed
-    before the exponential, so that large shifts keep their precision. A shift does not act on Nyquist terms by a phase:
-    drop them with `without_nyquist`.
+    Positive shifts move towards positive axes. `grids` are frequencies (kx, ky[, kz]) in 1/angstrom, the open grid of
+    `frequencies` or arrays of one shape such as a list of pixels. The result has the leading axes of `shifts`, then the
+    axes of the grid. Whole turns are removed before the exponential, so that large shifts keep their precision. A shift
+    does not act on Nyquist terms by a phase: drop them with `without_nyquist`.
     """
     xp = namespace(shifts, *grids)
     shapes = {np.shape(k) for k in grids}
@@ -287,8 +283,7 @@ def crop_transform(
 def pad_transform(
     transform: Complex[Array, "... y xh"], shape: Sequence[int], new_shape: Sequence[int]
 ) -> Complex[Array, "... v uh"]:
-    """The transform of a box `shape` with zeros for the frequencies that only a larger box `new_shape` has, times
-    prod(M / N).
+    """The transform of a box `shape` with zeros up to the frequencies of a larger box `new_shape`, times prod(M / N).
 
     The Nyquist term of an even old size is shared equally between +N/2 and -N/2.
     """
@@ -316,9 +311,7 @@ def crop_real(x: Num[Array, "... y x"], shape: int | Sequence[int], ndim: int) -
 def pad_real(
     x: Num[Array, "... y x"], shape: int | Sequence[int], ndim: int, *, value: float = 0.0
 ) -> Num[Array, "... v u"]:
-    """The last `ndim` axes set into a larger box filled with `value`: the origin N // 2 becomes M // 2. The pixel size
-    stays.
-    """
+    """The last `ndim` axes set into a larger box filled with `value`: the origin N // 2 becomes M // 2."""
     sizes, new_sizes = _sizes_of(x, ndim), _sizes(shape, ndim)
     _check_order(sizes, new_sizes, "pad")
     before = [m // 2 - n // 2 for n, m in zip(sizes, new_sizes)]
@@ -396,9 +389,7 @@ def _alternate(transform: Array, sizes: Sequence[int], *, half: bool) -> Array:
 
 
 def _alternate_in_place(transform: np.ndarray, sizes: Sequence[int], *, half: bool) -> np.ndarray:
-    """The signs on an array of our own. Real multiplication of the pairs (real, imaginary) takes a third of a complex
-    one's time.
-    """
+    """The signs on an array of our own, as real numbers: a third of the time of a complex product."""
     return _multiply_signs(transform, transform, sizes, half=half)
 
 
@@ -429,9 +420,7 @@ def _multiply_signs(source: np.ndarray, target: np.ndarray, sizes: Sequence[int]
 
 
 def _keeps(sizes: Sequence[int]) -> list[np.ndarray]:
-    """For each axis 0 at its Nyquist frequency and 1 elsewhere, as open grids in `rfftn` layout, in the order of the
-    axes.
-    """
+    """For each axis, in order: 0 at its Nyquist frequency and 1 elsewhere, as open grids in `rfftn` layout."""
     return [(2 * np.abs(k) < 1 - 1e-12) | (size % 2 == 1) for k, size in zip(frequencies(sizes)[::-1], sizes)]
 
 

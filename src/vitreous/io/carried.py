@@ -16,10 +16,11 @@ from vitreous.model.table import Table, TextColumn
 
 PREFIX = "relion/"
 OPTICS_PREFIX = "relion_optics/"
+CARRIED_HALF = PREFIX + "rlnRandomSubset"
 _EXACT_INTEGERS = 10**15  # longer whole numbers are names: text in a STAR file
 # fields of a .cs file that `Particles` has in fields of its own
 TYPED_FIELDS = frozenset(
-    ["blob/path", "blob/idx", "blob/sign", "blob/psize_A", "blob/shape"]
+    [CARRIED_HALF, "blob/path", "blob/idx", "blob/sign", "blob/psize_A", "blob/shape"]
     + [f"alignments3D/{name}" for name in ("split", "pose", "shift", "psize_A")]
     + [f"ctf/{name}" for name in ("exp_group_id", "accel_kv", "cs_mm", "amp_contrast", "tilt_A", "shift_A", "trefoil_A", "tetra_A", "anisomag")]
     + [f"ctf/{name}" for name in ("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale")]
@@ -35,9 +36,11 @@ def for_star(table: Table, typed: Container[str]) -> Table:
     """The columns of a .cs table for a STAR file, without the `typed` ones, which `Particles` has in fields of its own."""
     columns: dict[str, Any] = {}
     for name, column in table.columns.items():
+        if name in typed:
+            continue
         if name.startswith(PREFIX):
             columns[name.removeprefix(PREFIX)] = column
-        elif name not in typed and not name.startswith(OPTICS_PREFIX):
+        elif not name.startswith(OPTICS_PREFIX):
             columns[name] = _scalar(column)
     return Table(columns)
 

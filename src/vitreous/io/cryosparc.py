@@ -25,7 +25,7 @@ import numpy as np
 from vitreous.conventions import Contrast, CtfState
 from vitreous.errors import DataProblem
 from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler, matrix_from_rotation_vector, rotation_vector_from_matrix
-from vitreous.io.carried import OPTICS_PREFIX, TYPED_FIELDS, for_cryosparc
+from vitreous.io.carried import CARRIED_HALF, OPTICS_PREFIX, TYPED_FIELDS, for_cryosparc
 from vitreous.io.cs_container import read_dataset, write_dataset
 from vitreous.io.cs_group import UID, read_group, with_passthrough
 from vitreous.io.grouping import distinct_rows
@@ -207,10 +207,13 @@ def _ctf(table: Table) -> CtfParameters | None:
 
 
 def _half_set(table: Table) -> np.ndarray | None:
-    if "alignments3D/split" not in table:
+    if CARRIED_HALF in table:
+        split = numbers(table, CARRIED_HALF) - 1
+    elif "alignments3D/split" in table:
+        split = numbers(table, "alignments3D/split")
+    else:
         return None
-    split = numbers(table, "alignments3D/split")
-    if (split == split[0]).all():  # not divided yet: cryoSPARC has no other way to say so
+    if CARRIED_HALF not in table and (split == split[0]).all():  # not divided yet: cryoSPARC has no other way to say so
         return None
     if not np.isin(split, (0, 1)).all():
         raise DataProblem(f"alignments3D/split with the values {np.unique(split)[:5].tolist()}", "0 or 1")
@@ -320,6 +323,8 @@ def _alignment_columns(particles: Particles) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     if particles.half_set is not None:
         columns["alignments3D/split"] = (particles.half_set - 1).astype(np.uint32)
+        if (particles.half_set == particles.half_set[0]).all():  # one half alone: cryoSPARC's field could not be told from an unused one
+            columns[CARRIED_HALF] = particles.half_set.astype(np.int64)
     if particles.pose is None:
         return columns
     plane = "alignments2D/pose" in particles.table and "alignments3D/pose" not in particles.table

@@ -70,7 +70,8 @@ def read_header(path: str | os.PathLike[str]) -> MrcHeader:
     compression = _compression(path)
     raw = _read_bytes(path, compression, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
-        raise FileProblem(f"{path} has {len(raw)} bytes", f"an MRC header of {HEADER_BYTES} bytes", "the file is truncated or of another kind")
+        verb = "unpacks to" if compression else "has"
+        raise FileProblem(f"{path} {verb} {len(raw)} bytes", f"an MRC header of {HEADER_BYTES} bytes", "the file is truncated or of another kind")
     header = _parse_header(path, raw, compression)
     if not compression:
         have, need = path.stat().st_size, header.data_offset + header.data_bytes

@@ -107,8 +107,9 @@ class StackWriter:
         if images.ndim != 3 or images.shape[1:] != shape:
             raise DataProblem(f"images of shape {images.shape} for {self.path}", f"[m, {', '.join(map(str, shape))}]")
         self._image_shape = shape
-        self._stream.write(memoryview(_encode(images, self.mode, self.path)).cast("B") if images.size else b"")
-        self._statistics.add(images)
+        encoded = _encode(images, self.mode, self.path)
+        self._stream.write(memoryview(encoded.view(np.uint8).ravel()) if encoded.size else b"")
+        self._statistics.add(encoded)
         self.count += len(images)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -10,7 +10,6 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vitreous.conventions import Contrast
 from vitreous.errors import FileProblem, VitreousError
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.images import find_stack, open_images
@@ -19,7 +18,7 @@ from vitreous.io.mrc_stack import square_stack_header
 from vitreous.io.particles import read_particles
 from vitreous.io.relion import as_folders
 from vitreous.jobs.job import Desk, Finding, Outcome
-from vitreous.jobs.reconstruct import with_half_sets
+from vitreous.jobs.reconstruct import declared_contrast, with_half_sets
 from vitreous.jobs.report import Section
 from vitreous.model.particles import LoadedImages, Particles
 from vitreous.reconstruction.diagnosis import Status, Verdict, diagnose, pixel_size_verdict
@@ -44,7 +43,7 @@ class Check:
     map
         A map that the particles should give: its scale tests the pixel size.
     contrast
-        The sign of the protein that the images are supposed to have: inverted (bright) or raw (dark).
+        Sign of the protein that the images are supposed to have: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
     subset
         Most particles to look at, evenly spread over the file.
     pixel_size
@@ -57,7 +56,7 @@ class Check:
     symmetry: str = field(default="C1", kw_only=True)
     datadir: Path | None = field(default=None, kw_only=True)
     map: Path | None = field(default=None, kw_only=True)
-    contrast: Literal["inverted", "raw"] = field(default="inverted", kw_only=True)
+    contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
     subset: int = field(default=2500, kw_only=True)
     pixel_size: float | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
@@ -91,7 +90,7 @@ class Check:
             particles = with_half_sets(cropped(particles), "file", self.seed)[0]
             if len(np.unique(particles.half_set)) < 2:  # type: ignore[arg-type]
                 particles = with_half_sets(particles, "random", self.seed)[0]
-            settings = InversionSettings(operators, use_ctf=particles.ctf is not None, contrast=Contrast(self.contrast))
+            settings = InversionSettings(operators, use_ctf=particles.ctf is not None, contrast=declared_contrast(particles, self.contrast))
             bar = desk.progress("trial reconstructions")
             verdicts, case = diagnose(particles, settings, seed=self.seed, report=lambda done: bar(done, max(done, TRIALS_EXPECTED)))
         except VitreousError as error:

@@ -1,5 +1,6 @@
 """Curves, histograms and maps of the sphere as SVG text, to stand inside a page.
- No plotting library: importing one takes longer than a small job. Colours are CSS variables with a fall-back, so that a
+
+No plotting library: importing one takes longer than a small job. Colours are CSS variables with a fall-back, so that a
 figure follows the theme of its page; text is text, so that it can be selected, searched and read aloud.
 """
 

@@ -1,5 +1,6 @@
 """Pictures of maps and images as PNG files in memory.
- All are drawn with x to the right and y upwards, z towards the viewer: a right-handed view, as molecular viewers show
+
+All are drawn with x to the right and y upwards, z towards the viewer: a right-handed view, as molecular viewers show
 it.
 """
 

@@ -35,7 +35,7 @@ class Reconstruct:
     diameter
         Particle diameter in angstrom: images are masked by a soft disc of this size. 0 keeps whole images; by default the diameter is measured on a trial map.
     contrast
-        Sign of the protein in the images: inverted (bright) or raw (dark).
+        Sign of the protein in the images: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
     ctf
         Correct for the CTF.
     split
@@ -50,7 +50,7 @@ class Reconstruct:
     symmetry: str = field(default="C1", kw_only=True)
     datadir: Path | None = field(default=None, kw_only=True)
     diameter: float | None = field(default=None, kw_only=True)
-    contrast: Literal["inverted", "raw"] = field(default="inverted", kw_only=True)
+    contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
     ctf: bool = field(default=True, kw_only=True)
     split: Literal["file", "random"] = field(default="file", kw_only=True)
     pixel_size: float | None = field(default=None, kw_only=True)
@@ -65,7 +65,7 @@ class Reconstruct:
         group = point_group(self.symmetry)
         particles = ready_particles(self.particles, datadir=self.datadir, pixel_size=self.pixel_size, use_ctf=self.ctf)
         particles, split_note = with_half_sets(particles, self.split, self.seed)
-        settings = InversionSettings(group.operators, use_ctf=self.ctf, contrast=Contrast(self.contrast))
+        settings = InversionSettings(group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast))
         settings = replace(settings, mask_radius=self.mask_radius(particles, settings))
         result = reconstruct(particles, settings, desk.progress("reconstruct"))
         analysis = analyse(result.half_maps, result.map, particles.pixel_size, seed=self.seed)
@@ -156,6 +156,13 @@ def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | Non
             f"--no-ctf for {path}, whose images are CTF-premultiplied", "images without the CTF in them"
         )
     return particles
+
+
+def declared_contrast(particles: Particles, option: str) -> Contrast:
+    """The contrast that an option names; "file" is what the file records, and bright protein if it records nothing."""
+    if option != "file":
+        return Contrast(option)
+    return Contrast.INVERTED if particles.contrast is Contrast.UNKNOWN else particles.contrast
 
 
 def with_half_sets(particles: Particles, split: str, seed: int) -> tuple[Particles, str]:

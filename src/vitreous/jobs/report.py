@@ -1,5 +1,6 @@
 """The report of a job: one page that holds everything it shows, for a person to read, keep and send on.
- The page asks the network for nothing. It follows the light or dark theme of the reader's system, fits a phone, prints,
+
+The page asks the network for nothing. It follows the light or dark theme of the reader's system, fits a phone, prints,
 and explains each number in a sentence. All text is escaped; figures are SVG made by `curves` or PNG made by `pictures`.
 """
 

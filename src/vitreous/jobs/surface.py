@@ -1,7 +1,8 @@
-"""Isosurfaces drawn with NumPy: the surface where a map crosses a threshold, shaded, seen along a parallel projection.
- The map is a cubic B-spline, so that the surface and its normals are smooth between voxels. A view is turned, evaluated
+"""Isosurfaces drawn with NumPy: the surface where a map crosses a threshold, shaded, in parallel projection.
+
+The map is a cubic B-spline, so that the surface and its normals are smooth between voxels. A view is turned, evaluated
 plane by plane from the viewer into the box, and each pixel keeps the first crossing: a ray march in which all rays step
-together, and each step is two small matrix products.
+together, and each step is a matrix product.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TOP = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])  # turned by 90 degrees abo
 COLOUR = (0.50, 0.68, 0.86)
 SUPERSAMPLING = 2
 PLANES_PER_SAMPLE = 1.5
-WORKING_BOX = 96  # a view of a few hundred pixels shows no more than this many samples across
+WORKING_BOX = 80  # a view of a few hundred pixels shows no more than this many samples across
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class SurfaceView:
         size = self._fine.shape[0]
         # position in the grid = rotation.T @ view position: x, y and z of it are sums of one term for each view axis
         terms = [[(rotation[axis, out] * points).astype(np.float32) for axis in range(3)] for out in range(3)]
-        inside = True
-        flat, fractions = 0, []
+        inside, flat, fractions = True, 0, []
         for out, stride in ((0, 1), (1, size), (2, size * size)):
             along_x, along_y, along_z = terms[out]
             position = along_z[:, None, None] + along_y[:, None] + along_x + np.float32(self._half)
@@ -173,7 +173,7 @@ def _planes(stack: np.ndarray, down: np.ndarray, right: np.ndarray) -> Iterator[
     """The values of each plane, flat [height * width]: a few planes for each matrix product, since many small products
     are slow.
     """
-    width, together = right.shape[1], 8
+    width, together = right.shape[1], 24
     widened = (stack.reshape(-1, stack.shape[2]) @ right).reshape(*stack.shape[:2], width)
     for start in range(0, len(stack), together):
         block = np.ascontiguousarray(widened[start : start + together].transpose(1, 0, 2))
@@ -217,11 +217,9 @@ def _openness(surface: Surface) -> np.ndarray:
     weight = surface.covered[offset::coarse, offset::coarse].astype(np.float32)
     sampled = depth[offset::coarse, offset::coarse] * weight
     hollow = np.zeros_like(surface.depth)
-    enlarge = _linear_matrix(pixels, size)
     for width in (0.012, 0.04):
-        blur = _gaussian_matrix(size, width * size)
-        around = (blur @ sampled @ blur.T) / np.maximum(blur @ weight @ blur.T, 1e-3)
-        hollow += np.clip(surface.depth - (enlarge @ around @ enlarge.T)[surface.covered], 0, None) / width
+        around = _blurred(sampled, width * size) / np.maximum(_blurred(weight, width * size), 1e-3)
+        hollow += np.clip(surface.depth - _enlarged(around, pixels)[surface.covered], 0, None) / width
     return 0.45 + 0.55 * np.exp(-0.9 * hollow)
 
 
@@ -282,16 +280,22 @@ def _spline_prefilter(size: int) -> np.ndarray:
     return np.linalg.inv(_spline_values(size, np.arange(size)).astype(np.float64)).astype(np.float32)
 
 
-def _gaussian_matrix(size: int, width: float) -> np.ndarray:
-    distance = np.arange(size)[:, None] - np.arange(size)
-    weights = np.exp(-(distance**2) / (2 * width**2))
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+def _blurred(image: np.ndarray, width: float) -> np.ndarray:
+    """Convolved with a Gaussian of this standard deviation in pixels; the picture wraps round."""
+    size = image.shape[0]
+    down, right = np.fft.fftfreq(size), np.fft.rfftfreq(size)
+    transfer = np.exp(-2 * (np.pi * width) ** 2 * (down[:, None] ** 2 + right**2)).astype(np.float32)
+    return np.fft.irfft2(np.fft.rfft2(image) * transfer, s=image.shape)
 
 
-def _linear_matrix(pixels: int, size: int) -> np.ndarray:
-    """Matrix [pixels, size] of linear interpolation from `size` to `pixels` samples across the same field."""
-    positions = ((np.arange(pixels) + 0.5) / pixels * size - 0.5).clip(0, size - 1)
-    return np.clip(1 - np.abs(positions[:, None] - np.arange(size)), 0, None).astype(np.float32)
+def _enlarged(image: np.ndarray, pixels: int) -> np.ndarray:
+    """Linear interpolation to `pixels` samples across the same field, along both axes."""
+    size = image.shape[0]
+    position = ((np.arange(pixels) + 0.5) / pixels * size - 0.5).clip(0, size - 1)
+    below = np.minimum(position.astype(int), size - 2)
+    part = (position - below).astype(np.float32)
+    rows = image[below] + part[:, None] * (image[below + 1] - image[below])
+    return rows[:, below] + part * (rows[:, below + 1] - rows[:, below])
 
 
 def _unit(vector: tuple[float, float, float] | np.ndarray) -> np.ndarray:

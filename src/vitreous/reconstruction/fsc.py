@@ -1,10 +1,12 @@
 """Fourier shell correlation: how far two maps agree, shell by shell, and the resolution that follows.
 
     FSC(s) = sum_s Re(F conj(G)) / sqrt(sum_s |F|^2  sum_s |G|^2)
- For two half maps with independent noise, FSC = SNR / (1 + SNR), SNR the ratio of the power of the signal to that of
+
+For two half maps with independent noise, FSC = SNR / (1 + SNR), SNR the ratio of the power of the signal to that of
 the noise in one half map (Harauz & van Heel 1986; Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013). At FSC =
 0.143 the average of the two has FSC 0.5 with the perfect map.
- A mask removes noise around the particle and so raises the FSC, rightly, but its own edges correlate, wrongly. How much
+
+A mask removes noise around the particle and so raises the FSC, rightly, but its own edges correlate, wrongly. How much
 of the second there is shows when the phases of both half maps beyond some shell are replaced by random ones before
 masking: what remains of the FSC there is the work of the mask, and is taken out (Chen et al. 2013,
 doi:10.1016/j.ultramic.2013.06.004),
@@ -270,7 +272,7 @@ def reference_correlation(correlation: Float[Array, " s"]) -> Float[Array, " s"]
     """C_ref = sqrt(2 FSC / (1 + FSC)): the expected FSC of the average of both half maps with the perfect map, 0 where
     FSC <= 0.
 
-    It is also the filter that brings the average nearest to the perfect map (Rosenthal & Henderson 2003).
+    A shell of the average multiplied by it has the amplitude of its signal alone (Rosenthal & Henderson 2003).
     """
     xp = namespace(correlation)
     kept = xp.clip(correlation, 0.0, 1.0)

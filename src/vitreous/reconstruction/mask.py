@@ -1,5 +1,6 @@
 """Masks in real space: soft-edged regions that hold the particle and leave out the solvent.
- An automatic mask is made in five steps: low-pass filter the map, take what is above a threshold, keep the large
+
+An automatic mask is made in five steps: low-pass filter the map, take what is above a threshold, keep the large
 connected pieces, grow them by a few voxels, and let the edge fall as a raised cosine. A hard edge would correlate half
 maps at all resolutions.
 """
@@ -151,6 +152,22 @@ def level_enclosing(volume: Float[np.ndarray, "z y x"], voxels: int) -> float:
     if not 0 < voxels < volume.size:
         raise SettingsProblem(f"a contour around {voxels} voxels", f"a number between 1 and {volume.size - 1}")
     return float(np.partition(volume, volume.size - voxels, axis=None)[volume.size - voxels])
+
+
+def masked_for_display(
+    volume: Float[np.ndarray, "z y x"], mask: Mask
+) -> tuple[Float[np.ndarray, "z y x"], float | None]:
+    """The map inside its mask, and the level of a contour to draw it at (None if there is nothing to draw).
+
+    The contour holds half of the voxels that the mask was grown from (of a mask that was given: a third of those it
+    covers): these were outlined at low resolution, and at higher resolution the density draws together within them.
+    """
+    voxels = mask.particle_voxels // 2 if mask.particle_voxels is not None else int((mask.values > 0.5).sum()) // 3
+    shown = volume * mask.values
+    if voxels < 1 or not shown.min() < shown.max():
+        return shown, None
+    level = level_enclosing(shown, voxels)
+    return shown, level if shown.min() < level < shown.max() else None
 
 
 def largest_pieces(

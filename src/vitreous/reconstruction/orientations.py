@@ -1,17 +1,21 @@
 """How the views of the particles are spread over the sphere, and what that does to a reconstruction.
- A view along the direction d (in the object's frame, `geometry.rotations.view_direction`) fills the central plane of
+
+A view along the direction d (in the object's frame, `geometry.rotations.view_direction`) fills the central plane of
 Fourier space perpendicular to d: it helps the directions n with n . d = 0. A direction that few planes contain is known
 badly, however many particles there are.
- The figure here is the sampling compensation factor SCF* of Baldwin & Lyumkis (2020,
+
+The figure here is the sampling compensation factor SCF* of Baldwin & Lyumkis (2020,
 doi:10.1016/j.pbiomolbio.2019.09.002; 2021, doi:10.1016/j.pbiomolbio.2020.06.003). s(n) counts the views whose plane
 passes within half a voxel of the point n R at the Fourier radius R,
 
     s(n) = #{d : |n . d| R < 1/2}.
- With <s> its mean over the half sphere, q the fraction of points that no view reaches, and <1/s> the mean over the
+
+With <s> its mean over the half sphere, q the fraction of points that no view reaches, and <1/s> the mean over the
 others,
 
     1 / SCF* = <s> (<1/s> + 1/2 q / (1 - q)).
- It is 1 for perfectly even views. As long as q = 0, the signal-to-noise ratio of a shell is that of even views times
+
+It is 1 for perfectly even views. As long as q = 0, the signal-to-noise ratio of a shell is that of even views times
 SCF*: 0.5 means that half of the particles, evenly spread, would do as well.
 """
 

@@ -1,9 +1,11 @@
 """From the mean of two half maps to a map for the eye: sharpened, weighted by what is known, and cut at the resolution.
- Amplitudes of a map fall with frequency as exp(-B k^2 / 4): motion, imperfect alignment and the detector blur it.
+
+Amplitudes of a map fall with frequency as exp(-B k^2 / 4): motion, imperfect alignment and the detector blur it.
 Beyond about 10 angstrom the mean amplitude of a protein without blur is nearly level (Wilson statistics), so that in a
 Guinier plot, ln|F| against k^2 = 1/d^2, a straight line of slope -B/4 shows the blur, and exp(+B k^2 / 4) undoes it
 (Rosenthal & Henderson 2003, doi:10.1016/j.jmb.2003.07.013).
- Noise would be sharpened too. Each shell is therefore first multiplied by C_ref = sqrt(2 FSC / (1 + FSC)): that leaves
+
+Noise would be sharpened too. Each shell is therefore first multiplied by C_ref = sqrt(2 FSC / (1 + FSC)): that leaves
 the amplitude of the signal, in the plot as in the map.
 """
 

@@ -50,9 +50,7 @@ def convolve_circular(image: np.ndarray, kernel: np.ndarray, centre: tuple[int, 
 
 
 def correlate_same(image: np.ndarray, template: np.ndarray, centre: tuple[int, int]) -> np.ndarray:
-    """c[i] = sum_j image[i + j - centre] conj(template[j]), zero outside: largest where the image shows the template's
-    centre tap.
-    """
+    """c[i] = sum_j image[i + j - centre] conj(template[j]): largest where the image shows the template's centre tap."""
     rows, columns = image.shape
     result = np.zeros(image.shape, np.result_type(image, template))
     for y in range(rows):

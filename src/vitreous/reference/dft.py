@@ -52,9 +52,7 @@ def half(transform: np.ndarray) -> np.ndarray:
 
 
 def dft_at(x: np.ndarray, frequency: np.ndarray) -> complex:
-    """F(k) of one array at any one frequency k = (kx, ky, kz) in cycles per pixel: sum over samples of x(r) exp(-2 pi i
-    k.r).
-    """
+    """F(k) of one array at any k = (kx, ky, kz) in cycles per pixel: sum over samples of x(r) exp(-2 pi i k.r)."""
     total = 0j
     for index in np.ndindex(*x.shape):
         position = [i - n // 2 for i, n in zip(index, x.shape)][::-1]
@@ -68,9 +66,7 @@ def points_transform_at(positions: np.ndarray, weights: np.ndarray, frequency: n
 
 
 def translate(x: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """A real image or volume moved by `shift` = (x, y, z) pixels, without its Nyquist terms: sum over k of F(k) exp(2
-    pi i k.(r - s)) / N.
-    """
+    """A real array moved by `shift` = (x, y, z) pixels: 1/N sum_k F(k) exp(2 pi i k.(r - s)) without Nyquist terms."""
     transform = dft(x, x.ndim)
     for axis, component in zip(range(x.ndim), shift[::-1]):
         size = x.shape[axis]

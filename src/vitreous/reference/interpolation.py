@@ -34,9 +34,7 @@ def kernel_cubic(x: float) -> float:
 
 
 def kernel_fourier(x: float, size: int) -> float:
-    """The periodic interpolant of a delta: 1/N sum over k = -N/2 ... N/2 of exp(2 pi i k x / N), Nyquist shared by both
-    signs.
-    """
+    """The periodic interpolant of a delta: 1/N sum over |k| <= N/2 of exp(2 pi i k x / N), Nyquist shared by +-N/2."""
     frequencies = np.arange(-(size // 2), size // 2 + 1)
     share = np.where(2 * np.abs(frequencies) == size, 0.5, 1.0)
     return float(np.sum(share * np.cos(2 * np.pi * frequencies * x / size)) / size)
@@ -45,9 +43,7 @@ def kernel_fourier(x: float, size: int) -> float:
 def kernel_transform(
     kernel: Callable[[float], float], frequency: float, *, reach: float = 2.0, steps: int = 4000
 ) -> float:
-    """The transform of an even kernel at a frequency in cycles per sample: integral of K(x) cos(2 pi u x) dx, by the
-    midpoint rule.
-    """
+    """The transform of an even kernel at u cycles per sample: integral of K(x) cos(2 pi u x) dx, by midpoints."""
     x = (np.arange(steps) + 0.5) / steps * 2 * reach - reach
     values = np.array([kernel(value) for value in x])
     return float(np.sum(values * np.cos(2 * np.pi * frequency * x)) * 2 * reach / steps)

@@ -61,8 +61,8 @@ def test_adjoint_in_double_precision(which, count, seed):
     x = generator.standard_normal(shape) + 1j * generator.standard_normal(shape)
     k = generator.uniform(-0.5, 0.5, (count, len(shape)))
     c = generator.standard_normal(count) + 1j * generator.standard_normal(count)
-    left = np.vdot(c, nonuniform.transform_at(x, k, eps=1e-13))
-    right = np.vdot(nonuniform.transform_at_adjoint(c, k, shape, eps=1e-13), x)
+    left = np.vdot(c, nonuniform.transform_at(x, k, eps=1e-13, threads=1))
+    right = np.vdot(nonuniform.transform_at_adjoint(c, k, shape, eps=1e-13, threads=1), x)
     scale = np.linalg.norm(c) * np.linalg.norm(x) * np.sqrt(count)
     assert abs(left - right) < 1e-10 * scale  # the bar; about 1e-14 is reached
     assert abs(np.conj(left) - right) > 1e-6 * scale or abs(left.imag) < 1e-6 * scale

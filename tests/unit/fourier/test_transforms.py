@@ -96,7 +96,7 @@ def test_definition_is_as_exact_as_a_double_allows(size, rng):
     ("step", "expected"), [(0.25, 3.49e-6), (0.4, 7.38e-3), (0.5, 0.0432), (0.6, 0.113), (0.75, 0.2475)]
 )
 def test_aliasing_of_a_sampled_gaussian(step, expected):
-    # exp(-pi x^2) is its own transform; DFT * dx differs from it by the neighbouring copy: at Nyquist exp(-pi/(4 dx^2)).
+    # exp(-pi x^2) is its own transform. DFT * dx differs by the neighbouring copy, exp(-pi/(4 dx^2)) at Nyquist.
     x = (np.arange(64) - 32) * step
     transform = transforms.forward(np.exp(-np.pi * x**2), 1) * step
     (k,) = transforms.frequencies((64,), step)

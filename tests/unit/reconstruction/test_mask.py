@@ -19,6 +19,7 @@ from vitreous.reconstruction.mask import (
     largest_pieces,
     level_enclosing,
     mask_from_values,
+    masked_for_display,
     soft_edge,
     spherical_mask,
     squared_distance,
@@ -114,6 +115,20 @@ def test_contours_of_a_given_volume():
     assert (volume >= level).sum() == 777
     with pytest.raises(SettingsProblem):
         level_enclosing(volume, 0)
+
+
+def test_what_is_drawn_of_a_map():
+    volume = noisy(0.25)
+    mask = automatic_mask(volume, PIXEL)
+    shown, level = masked_for_display(volume, mask)
+    assert mask.particle_voxels is not None and level is not None
+    assert (shown >= level).sum() == mask.particle_voxels // 2
+    assert shown[mask.values == 0].max() == 0 < level  # no dust outside
+    assert ((shown >= level) & (particle() < 0.05)).sum() < 0.02 * mask.particle_voxels
+    shown, level = masked_for_display(volume, spherical_mask(BOX, 15, 3))
+    assert level is not None and 0.2 < (shown >= level).sum() / (spherical_mask(BOX, 15, 3).values > 0.5).sum() < 0.4
+    assert masked_for_display(np.zeros_like(volume), mask)[1] is None
+    assert masked_for_display(volume, automatic_mask(np.zeros((BOX,) * 3), PIXEL))[1] is None
 
 
 def test_spheres():

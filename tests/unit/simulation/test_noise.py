@@ -38,7 +38,7 @@ def test_spectrum_is_the_asked_one():
     power = falling_power(BOX, 3.0)
     measured = power_spectrum(noise_images(Noise(1.0, power, seed=8), np.arange(IMAGES), BOX), 2).mean(axis=0)
     ratio = measured[2:] / power[2:]
-    # Shell s holds about 2 pi s / 2 independent terms of relative variance 1 in each image: 3 % in shell 2 at five standard errors... 14 %.
+    # Shell s holds about pi s independent terms of relative variance 1 in each image: five standard errors of the smallest shell.
     assert np.abs(ratio / ratio.mean() - 1).max() < 5 / np.sqrt(np.pi * 2 * IMAGES)
     # The same test with the spectrum the other way round must fail.
     wrong = measured[2:] * power[2:]

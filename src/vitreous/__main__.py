@@ -1,0 +1,5 @@
+"""`python -m vitreous`."""
+
+from vitreous.cli import main
+
+main()
