@@ -30,7 +30,7 @@ COMMANDS = (
     Command(("demo",), "demo", "Simulate particles of a ribosome, reconstruct them, compare with the truth", "vitreous demo --out demo"),
     Command(("reconstruct",), "reconstruct", "Make a 3D map and its resolution from particles with poses", "vitreous reconstruct particles.star --out map"),
     Command(("check",), "check", "Prove or reject a file's conventions by trial reconstructions", "vitreous check particles.star"),
-    Command(("simulate", "particles"), "simulate_particles", "Make particle images of a model or a map, with the truth", "vitreous simulate particles model.cif --out simulated"),
+    Command(("simulate", "particles"), "simulate_particles", "Make particle images of a model or a map, with the truth", "vitreous simulate particles model.cif --box 64 --pixel-size 4 --out simulated"),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(("postprocess",), "postprocess", "Mask, FSC, B factor and sharpening from two half maps", "vitreous postprocess half1.mrc half2.mrc --out sharp"),
     Command(("mask",), "mask", "Make a soft mask from a map", "vitreous mask map.mrc mask.mrc"),

@@ -11,6 +11,8 @@ from vitreous.jobs.demo import Demo
 DEFAULT_OUT = Path("vitreous_demo")
 
 
-def run(settings: Annotated[Demo | None, Flat] = None, *, out: Out = DEFAULT_OUT, force: Force = False, json: Json = False) -> int:
+def run(
+    settings: Annotated[Demo | None, Flat] = None, *, out: Out = DEFAULT_OUT, force: Force = False, json: Json = False
+) -> int:
     """Parse, run, print."""
     return run_and_print(settings or Demo(), out, force=force, as_json=json)

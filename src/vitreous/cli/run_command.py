@@ -31,7 +31,7 @@ SECONDS_BEFORE_BAR = 2.0
 def run_command(command: Command, function: Callable[..., int | None], arguments: list[str]) -> int:
     """Parse the arguments by the function's signature and call it."""
     name = " ".join(("vitreous", *command.words))
-    app = App(name=name, help=f"{command.summary}.\n\nExample: `{command.example}`", version_flags=(), result_action="return_value")
+    app = App(name=name, help=f"{command.summary}.\n\nExample: `{command.example}`", version_flags=(), result_action="return_value", suppress_keyboard_interrupt=False)
     app.default(function)
     try:
         return app(arguments, exit_on_error=False, print_error=False) or 0

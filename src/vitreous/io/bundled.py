@@ -59,7 +59,9 @@ def reduce_atoms(atoms: Atoms, path: str | os.PathLike[str], *, citation: str) -
     Raises DataProblem for what the form does not keep: occupancies other than 1.
     """
     if not (atoms.occupancy == 1).all():
-        raise DataProblem("atoms of partial occupancy", "occupancy 1 throughout", "choose one alternative of each first")
+        raise DataProblem(
+            "atoms of partial occupancy", "occupancy 1 throughout", "choose one alternative of each first"
+        )
     symbols, element = np.unique(atoms.element.astype(str), return_inverse=True)
     start = _residue_starts(atoms)
     chains, chain = np.unique(atoms.chain[start].astype(str), return_inverse=True)
@@ -123,7 +125,9 @@ def _columns(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with np.load(require_file(path), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FormatProblem(f"{path} cannot be unpacked ({error})", "a reduced atomic model (.npz)", "install the package again") from None
+        raise FormatProblem(
+            f"{path} cannot be unpacked ({error})", "a reduced atomic model (.npz)", "install the package again"
+        ) from None
 
 
 def _description(columns: dict[str, np.ndarray], path: str | os.PathLike[str]) -> dict:

@@ -20,7 +20,14 @@ from vitreous.jobs.reconstruct import Reconstruct
 from vitreous.jobs.report import Figure, Section, Source
 from vitreous.jobs.simulate_particles import SimulateParticles
 from vitreous.model.volume import Volume
-from vitreous.reconstruction.fsc import HALF_MAPS, MODEL, ShellCorrelation, fourier_shell_correlation, reference_correlation, resolution_at
+from vitreous.reconstruction.fsc import (
+    HALF_MAPS,
+    MODEL,
+    ShellCorrelation,
+    fourier_shell_correlation,
+    reference_correlation,
+    resolution_at,
+)
 from vitreous.reconstruction.mask import level_enclosing
 
 SIMULATED = "simulated"
@@ -110,7 +117,12 @@ class Demo:
         outcome.tables = {"simulated": simulated.as_json(), "truth_fsc": comparison.table(), **reconstructed.tables}
         outcome.sections = [
             story_section(settings, comparison),
-            Section("What was simulated", images_text(settings, self.model), figures=[simulated.sections[0].figures[0]], sources=[Source(bundled_source(self.model))]),
+            Section(
+                "What was simulated",
+                images_text(settings, self.model),
+                figures=[simulated.sections[0].figures[0]],
+                sources=[Source(bundled_source(self.model))],
+            ),
             result_section(outcome, comparison),
             agreement_section(comparison),
             *reconstructed.sections[1:],
@@ -152,12 +164,29 @@ class Comparison:
 
     def findings(self) -> list[Finding]:
         return [
-            Finding("resolution_against_truth_angstrom", "against the truth", self.true_resolution, "Å", "Where the map's FSC with the truth falls below 0.5: how good the map really is."),
-            Finding("correlation_with_truth", "correlation", self.correlation, "", "Correlation of map and truth over the voxels of the mask; 1 would be a perfect copy.", 3),
+            Finding(
+                "resolution_against_truth_angstrom",
+                "against the truth",
+                self.true_resolution,
+                "Å",
+                "Where the map's FSC with the truth falls below 0.5: how good the map really is.",
+            ),
+            Finding(
+                "correlation_with_truth",
+                "correlation",
+                self.correlation,
+                "",
+                "Correlation of map and truth over the voxels of the mask; 1 would be a perfect copy.",
+                3,
+            ),
         ]
 
     def table(self) -> dict[str, np.ndarray]:
-        return {"frequency": self.against_truth.frequency, "against_truth": self.against_truth.correlation, "predicted_from_half_maps": self.predicted}
+        return {
+            "frequency": self.against_truth.frequency,
+            "against_truth": self.against_truth.correlation,
+            "predicted_from_half_maps": self.predicted,
+        }
 
 
 def compare(folder: Path) -> Comparison:
@@ -177,7 +206,9 @@ def compare(folder: Path) -> Comparison:
 
 def story_section(settings: SimulateParticles, comparison: Comparison) -> Section:
     """The first thing to read."""
-    true, halves = (f"{value:.1f} Å" if value else "no resolution" for value in (comparison.true_resolution, comparison.resolution))
+    true, halves = (
+        f"{value:.1f} Å" if value else "no resolution" for value in (comparison.true_resolution, comparison.resolution)
+    )
     text = (
         f"A computer played the microscope: from an atomic model it made {settings.count:,} images, each of the same particle in a random orientation, blurred by the "
         f"optics and buried in noise {1 / settings.snr:.0f} times as strong as the signal. From these images and their orientations the map below was reconstructed.\n\n"
@@ -190,7 +221,11 @@ def story_section(settings: SimulateParticles, comparison: Comparison) -> Sectio
 
 def images_text(settings: SimulateParticles, model: str) -> str:
     low, high = settings.defocus_um
-    small = "" if model == "6zu5" else "\n\nReal images of a protein this small hold too little signal to find its orientation: here the orientations are given."
+    small = (
+        ""
+        if model == "6zu5"
+        else "\n\nReal images of a protein this small hold too little signal to find its orientation: here the orientations are given."
+    )
     return (
         f"The electrostatic potential of the atoms, projected along random directions; the contrast transfer function of a {settings.voltage_kv:g} kV microscope at {low:g} to "
         f"{high:g} µm underfocus; offsets of {settings.shift:g} Å from the box centre; white noise. Reconstruction undoes all of these but the noise, which it averages away."
@@ -200,7 +235,10 @@ def images_text(settings: SimulateParticles, model: str) -> str:
 def result_section(outcome: Outcome, comparison: Comparison) -> Section:
     """Surfaces and slices of the map beside those of the truth."""
     voxels = max(1, int((comparison.mask > 0.5).sum() // 2))
-    maps = {"The reconstructed map": comparison.map.data, "The truth, filtered as the map is": filtered_truth(comparison)}
+    maps = {
+        "The reconstructed map": comparison.map.data,
+        "The truth, filtered as the map is": filtered_truth(comparison),
+    }
     figures = [
         Figure(
             f"{what}, seen along z and after quarter turns about the vertical and the horizontal axis.",
@@ -211,10 +249,18 @@ def result_section(outcome: Outcome, comparison: Comparison) -> Section:
     ]
     middle = comparison.truth.box // 2
     across = (np.s_[middle], np.s_[:, middle], np.s_[:, :, middle])
-    slices = image_gallery([volume[axis] for volume in (*maps.values(), comparison.truth.data) for axis in across], columns=3, size=240)
+    slices = image_gallery(
+        [volume[axis] for volume in (*maps.values(), comparison.truth.data) for axis in across], columns=3, size=240
+    )
     caption = "Central slices. The finest detail of the truth is lost in noise; what is left agrees."
     figures.append(
-        Figure(caption, png=slices, alt="Slices of the map and of the truth", rows=("map", "truth, filtered", "truth"), columns=("across z", "across y", "across x"))
+        Figure(
+            caption,
+            png=slices,
+            alt="Slices of the map and of the truth",
+            rows=("map", "truth, filtered", "truth"),
+            columns=("across z", "across y", "across x"),
+        )
     )
     return Section("The map and the truth", "", figures=figures, numbers=outcome.numbers())
 
@@ -224,7 +270,9 @@ def filtered_truth(comparison: Comparison) -> np.ndarray:
 
     The FSC is that of the half maps without a mask, from which the reconstruction knew the SNR.
     """
-    gain = spread_shells((reference_correlation(comparison.unmasked) ** 2).astype(np.float32), comparison.truth.data.shape)
+    gain = spread_shells(
+        (reference_correlation(comparison.unmasked) ** 2).astype(np.float32), comparison.truth.data.shape
+    )
     return apply_filter(comparison.truth.data, gain, 3)
 
 
@@ -253,7 +301,12 @@ def agreement_section(comparison: Comparison) -> Section:
         "the correlation sqrt(2 FSC / (1 + FSC)) with the truth: at FSC 0.143 it is 0.5. This is where the threshold 0.143 comes from, and here it can be seen to hold."
     )
     source = Source("Rosenthal PB, Henderson R (2003) J Mol Biol 333:721", "10.1016/j.jmb.2003.07.013")
-    return Section("Was the resolution honest?", text, figures=[Figure("Solid and dashed should lie on each other.", svg=plot, alt="FSC curves")], sources=[source])
+    return Section(
+        "Was the resolution honest?",
+        text,
+        figures=[Figure("Solid and dashed should lie on each other.", svg=plot, alt="FSC curves")],
+        sources=[source],
+    )
 
 
 def next_section() -> Section:

@@ -105,11 +105,22 @@ class SimulateParticles:
     name: ClassVar[str] = "simulate particles"
 
     def __post_init__(self) -> None:
-        positive = {"box": self.box, "pixel-size": self.pixel_size, "count": self.count, "snr": self.snr, "voltage-kv": self.voltage_kv}
+        positive = {
+            "box": self.box,
+            "pixel-size": self.pixel_size,
+            "count": self.count,
+            "snr": self.snr,
+            "voltage-kv": self.voltage_kv,
+        }
         for option, value in positive.items():
             if value is not None and not 0 < value < math.inf:
                 raise SettingsProblem(f"--{option} {value}", "a positive number")
-        for option, value in {"astigmatism": self.astigmatism, "shift": self.shift, "cs-mm": self.cs_mm, "seed": self.seed}.items():
+        for option, value in {
+            "astigmatism": self.astigmatism,
+            "shift": self.shift,
+            "cs-mm": self.cs_mm,
+            "seed": self.seed,
+        }.items():
             if not 0 <= value < math.inf:
                 raise SettingsProblem(f"--{option} {value}", "0 or more")
         if not -1 <= self.amplitude_contrast <= 1:
@@ -137,7 +148,9 @@ class SimulateParticles:
         truth = Volume(specimen.data * np.float32(scale), specimen.pixel_size)
         projector, noise = projector.times(scale), self.noise_model(truth)
         self.write_images(desk, simulate_images(projector, particles, noise), truth.pixel_size)
-        write_volume(desk.folder / "truth_map.mrc", truth, label="vitreous truth: the particles are projections of this map")
+        write_volume(
+            desk.folder / "truth_map.mrc", truth, label="vitreous truth: the particles are projections of this map"
+        )
         write_particles(desk.folder / "particles.star", particles)
         write_particles(desk.folder / "particles_unposed.star", replace(particles, pose=None))
         outcome = self.outcome(truth, particles, scale, [*warnings, *self.warnings(truth)])
@@ -150,13 +163,19 @@ class SimulateParticles:
         kind = specimen_kind(self.specimen)
         if kind == "map":
             return self.map_volume(read_volume(self.specimen, self.pixel_size)), []
-        atoms = load_bundled(str(self.specimen).removeprefix(PREFIX)) if kind == "bundled" else read_atoms(self.specimen, waters=False)
+        atoms = (
+            load_bundled(str(self.specimen).removeprefix(PREFIX))
+            if kind == "bundled"
+            else read_atoms(self.specimen, waters=False)
+        )
         return self.model_volume(atoms)
 
     def model_volume(self, atoms: Atoms) -> tuple[Volume, list[str]]:
         """The potential of a model, its centre of mass at the box centre."""
         if self.pixel_size is None:
-            raise SettingsProblem(f"no pixel size for the model {self.specimen}", "angstrom per pixel of the images", "give --pixel-size")
+            raise SettingsProblem(
+                f"no pixel size for the model {self.specimen}", "angstrom per pixel of the images", "give --pixel-size"
+            )
         radius = float(np.linalg.norm(atoms.position - centre_of_mass(atoms), axis=1).max())
         box = self.box or fitting_box(ROOM * 2 * radius / self.pixel_size)
         width = box * self.pixel_size
@@ -168,7 +187,9 @@ class SimulateParticles:
             )
         warnings = []
         if radius + 3 * self.shift > width / 2:
-            warnings.append(f"Some particles, shifted by {self.shift:g} A rms, reach over the edge of their box and come back at the other side: use a larger --box.")
+            warnings.append(
+                f"Some particles, shifted by {self.shift:g} A rms, reach over the edge of their box and come back at the other side: use a larger --box."
+            )
         single = replace(atoms, position=np.asarray(atoms.position, dtype=np.float32))
         return potential_volume(single, box, self.pixel_size, extra_b_factor=self.b_factor), warnings
 
@@ -178,11 +199,17 @@ class SimulateParticles:
         if not np.isfinite(data).all():
             raise DataProblem(f"{self.specimen} holds values that are not finite numbers", "a map")
         if self.box is not None and self.box > volume.box:
-            raise SettingsProblem(f"--box {self.box} for a map of {volume.box} px", f"at most {volume.box}", "pad the map first, or choose a smaller box")
+            raise SettingsProblem(
+                f"--box {self.box} for a map of {volume.box} px",
+                f"at most {volume.box}",
+                "pad the map first, or choose a smaller box",
+            )
         if self.box is not None and self.box < volume.box:
             data, pixel_size = fourier_crop(data, self.box, 3, pixel_size)
         if self.b_factor:
-            data = apply_filter(data, b_factor_envelope(radial_frequency(data.shape, pixel_size, dtype=np.float32), self.b_factor), 3)
+            data = apply_filter(
+                data, b_factor_envelope(radial_frequency(data.shape, pixel_size, dtype=np.float32), self.b_factor), 3
+            )
         return Volume(np.asarray(data, dtype=np.float32), pixel_size)
 
     def distribution(self, volume: Volume) -> ParticleDistribution:
@@ -196,7 +223,13 @@ class SimulateParticles:
         )
         low, high = (value * MICROMETRE for value in self.defocus_um)
         return ParticleDistribution(
-            optics, (low, high), astigmatism=self.astigmatism, shift=self.shift, contrast=Contrast(self.contrast), seed=self.seed, euler=self.orientations()
+            optics,
+            (low, high),
+            astigmatism=self.astigmatism,
+            shift=self.shift,
+            contrast=Contrast(self.contrast),
+            seed=self.seed,
+            euler=self.orientations(),
         )
 
     def orientations(self) -> np.ndarray | None:
@@ -236,15 +269,54 @@ class SimulateParticles:
         low, high = (float(f(particles.ctf.defocus)) / MICROMETRE for f in (np.min, np.max))
         snr = None if self.noise == "none" else self.snr
         findings = [
-            Finding("particles", "particles", self.count, meaning="Images in particles.mrcs; particles.star says how each was made."),
-            Finding("box", "box", truth.box, "px", f"Images of {truth.box} x {truth.box} pixels of {truth.pixel_size:.4g} Å; nothing finer than {2 * truth.pixel_size:.2f} Å is in them (Nyquist)."),
-            Finding("snr", "signal-to-noise", snr, "", "Variance of a noiseless image over all its pixels, CTF included, divided by the variance of the noise.", 3),
-            Finding("defocus_lowest_um", "lowest defocus", low, "µm", "Underfocus: the lower it is, the weaker the low frequencies and the farther the fine detail reaches."),
-            Finding("defocus_highest_um", "highest defocus", high, "µm", "The more defocus, the more contrast, and the farther detail is carried out of place."),
-            Finding("scale", "scale", scale, "", "truth_map.mrc is the specimen times this number, so that the noise of the images has standard deviation 1 (without noise, the signal).", 6),
+            Finding(
+                "particles",
+                "particles",
+                self.count,
+                meaning="Images in particles.mrcs; particles.star says how each was made.",
+            ),
+            Finding(
+                "box",
+                "box",
+                truth.box,
+                "px",
+                f"Images of {truth.box} x {truth.box} pixels of {truth.pixel_size:.4g} Å; nothing finer than {2 * truth.pixel_size:.2f} Å is in them (Nyquist).",
+            ),
+            Finding(
+                "snr",
+                "signal-to-noise",
+                snr,
+                "",
+                "Variance of a noiseless image over all its pixels, CTF included, divided by the variance of the noise.",
+                3,
+            ),
+            Finding(
+                "defocus_lowest_um",
+                "lowest defocus",
+                low,
+                "µm",
+                "Underfocus: the lower it is, the weaker the low frequencies and the farther the fine detail reaches.",
+            ),
+            Finding(
+                "defocus_highest_um",
+                "highest defocus",
+                high,
+                "µm",
+                "The more defocus, the more contrast, and the farther detail is carried out of place.",
+            ),
+            Finding(
+                "scale",
+                "scale",
+                scale,
+                "",
+                "truth_map.mrc is the specimen times this number, so that the noise of the images has standard deviation 1 (without noise, the signal).",
+                6,
+            ),
         ]
         outcome = Outcome(findings, warnings, title=f"Simulated particles of {specimen_name(self.specimen)}")
-        outcome.subtitle = f"{self.count:,} particles, {truth.box} px of {truth.pixel_size:.4g} Å, {self.voltage_kv:g} kV"
+        outcome.subtitle = (
+            f"{self.count:,} particles, {truth.box} px of {truth.pixel_size:.4g} Å, {self.voltage_kv:g} kV"
+        )
         outcome.tables = {"pixel_size_angstrom": truth.pixel_size, "specimen": describe_specimen(self.specimen)}
         return outcome
 
@@ -263,7 +335,10 @@ def specimen_kind(path: Path) -> Literal["bundled", "model", "map"]:
         return "model"
     if last and last[0] in MAP_SUFFIXES:
         return "map"
-    raise SettingsProblem(f"{path} is neither a model nor a map by its name", f"a name that ends in one of {', '.join((*MODEL_SUFFIXES, *MAP_SUFFIXES))}, or bundled:6zu5")
+    raise SettingsProblem(
+        f"{path} is neither a model nor a map by its name",
+        f"a name that ends in one of {', '.join((*MODEL_SUFFIXES, *MAP_SUFFIXES))}, or bundled:6zu5",
+    )
 
 
 def specimen_name(path: Path) -> str:

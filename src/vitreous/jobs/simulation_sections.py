@@ -23,14 +23,21 @@ SPECTRUM_IMAGES = 64
 
 
 def simulation_sections(
-    outcome: Outcome, truth: Volume, projector: Projector, particles: Particles, noise: Noise | None, sources: Sequence[Source] = ()
+    outcome: Outcome,
+    truth: Volume,
+    projector: Projector,
+    particles: Particles,
+    noise: Noise | None,
+    sources: Sequence[Source] = (),
 ) -> list[Section]:
     """All sections. The images that are shown are made again, from the first particles; `projector` is that of the truth."""
     return [
         Section("Result", "", figures=[gallery_figure(projector, particles, noise)], numbers=outcome.numbers()),
         spectrum_section(projector, particles, noise),
         defocus_section(particles),
-        Section("The truth", "The map whose projections the images are.", figures=[truth_figure(truth)], sources=sources),
+        Section(
+            "The truth", "The map whose projections the images are.", figures=[truth_figure(truth)], sources=sources
+        ),
         files_section(particles),
     ]
 
@@ -38,13 +45,23 @@ def simulation_sections(
 def gallery_figure(projector: Projector, particles: Particles, noise: Noise | None) -> Figure:
     """The first particles in three rows: as written, without noise, and as bare projections."""
     first = particles.rows(slice(0, SHOWN))
-    rows = {"as written": _images(projector, first, noise), "without noise": _images(projector, first, None), "projection": _images(projector, first, None, use_ctf=False)}
+    rows = {
+        "as written": _images(projector, first, noise),
+        "without noise": _images(projector, first, None),
+        "projection": _images(projector, first, None, use_ctf=False),
+    }
     if noise is None:
         del rows["without noise"]
     png = image_gallery(np.concatenate(list(rows.values())), columns=len(first), size=96)
     caption = "The first particles. Top: the images of the stack. Bottom: the bare projections of the specimen, before the microscope's contrast transfer function"
     caption += "." if noise is None else ", which the middle row has, and the noise."
-    return Figure(caption, png=png, alt="Simulated particle images with noise, without it, and without the CTF", rows=list(rows), wide=True)
+    return Figure(
+        caption,
+        png=png,
+        alt="Simulated particle images with noise, without it, and without the CTF",
+        rows=list(rows),
+        wide=True,
+    )
 
 
 def spectrum_section(projector: Projector, particles: Particles, noise: Noise | None) -> Section:
@@ -56,7 +73,10 @@ def spectrum_section(projector: Projector, particles: Particles, noise: Noise | 
     series = [Series("signal", frequency[shells], _log10(signal[shells]))]
     if noise is not None:
         whole = _mean_power(_images(projector, sample, noise))
-        series += [Series("images", frequency[shells], _log10(whole[shells])), Series("noise", frequency[shells], _log10((whole - signal)[shells]), style="dashed")]
+        series += [
+            Series("images", frequency[shells], _log10(whole[shells])),
+            Series("noise", frequency[shells], _log10((whole - signal)[shells]), style="dashed"),
+        ]
     plot = line_plot(
         series,
         x_label="spatial frequency (1/Å)",
@@ -68,7 +88,11 @@ def spectrum_section(projector: Projector, particles: Particles, noise: Noise | 
     text = "The signal falls off with frequency, and it dips where the CTFs of many particles have their zeros. "
     if noise is not None:
         text += "Where the curve of the noise lies far above that of the signal, nothing can be seen in one image: only the average of many particles brings it back."
-    return Section("Signal and noise", text, figures=[Figure(f"Power per Fourier pixel, mean of {len(sample)} images.", svg=plot, alt="Power spectra")])
+    return Section(
+        "Signal and noise",
+        text,
+        figures=[Figure(f"Power per Fourier pixel, mean of {len(sample)} images.", svg=plot, alt="Power spectra")],
+    )
 
 
 def defocus_section(particles: Particles) -> Section:
@@ -76,7 +100,13 @@ def defocus_section(particles: Particles) -> Section:
     defocus = particles.ctf.defocus / MICROMETRE
     svg = histogram(defocus, x_label="defocus (µm)", y_label="particles", title="Defocus of the particles")
     text = "Different defoci have the zeros of their CTFs at different frequencies, so that no frequency is lost in all particles."
-    return Section("Defocus", text, figures=[Figure("Mean defocus of each particle, positive for underfocus.", svg=svg, alt="Histogram of defocus")])
+    return Section(
+        "Defocus",
+        text,
+        figures=[
+            Figure("Mean defocus of each particle, positive for underfocus.", svg=svg, alt="Histogram of defocus")
+        ],
+    )
 
 
 def truth_figure(truth: Volume) -> Figure:
@@ -87,7 +117,10 @@ def truth_figure(truth: Volume) -> Figure:
 def files_section(particles: Particles) -> Section:
     protein = "bright" if particles.contrast is Contrast.INVERTED else "dark"
     rows = [
-        ("particles.mrcs", f"The images, float32, protein {protein}, CTF state: {particles.ctf_state.value.replace('_', ' ')}"),
+        (
+            "particles.mrcs",
+            f"The images, float32, protein {protein}, CTF state: {particles.ctf_state.value.replace('_', ' ')}",
+        ),
         ("particles.star", "The truth about each image: orientation, shift, defocus, half set"),
         ("particles_unposed.star", "The same without orientations and shifts, to find them anew"),
         ("truth_map.mrc", "The map whose projections the images are, on the scale of the images"),

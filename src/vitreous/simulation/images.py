@@ -73,7 +73,12 @@ def _compiled_projection(box: int) -> Callable[[Any, Any], Any]:
 
 
 def simulate_images(
-    projector: Projector, particles: Particles, noise: Noise | None = None, *, use_ctf: bool = True, images_per_chunk: int = IMAGES_PER_CHUNK
+    projector: Projector,
+    particles: Particles,
+    noise: Noise | None = None,
+    *,
+    use_ctf: bool = True,
+    images_per_chunk: int = IMAGES_PER_CHUNK,
 ) -> Iterator[Float[np.ndarray, "n y x"]]:
     """The images of all particles, float32, in the order of the rows, a chunk at a time.
 
@@ -113,7 +118,7 @@ def finish_images(part: Particles, slices: Any, noise: Noise | None, *, use_ctf:
     box, state = group.box, part.ctf_state if use_ctf else CtfState.RAW
     grids = frequencies((box, box), part.pixel_size)
     transforms = half_plane(np.asarray(slices)[: len(part)], slice_grid(box))
-    transforms *= shift_phases(-part.pose.shift, grids).astype(np.complex64)
+    transforms *= shift_phases(-part.pose.shift.astype(np.float32), [k.astype(np.float32) for k in grids])
     if use_ctf:
         transfer = contrast_transfer(part, grids)
         transforms *= transfer if part.contrast is Contrast.INVERTED else -transfer
@@ -137,7 +142,9 @@ def odd_factor(part: Particles, grids: tuple[np.ndarray, ...]) -> Complex[np.nda
     """exp(+i odd_phase) of each particle's optics group, 1 where no group has a beam tilt or odd aberrations."""
     if not any(has_odd_phase(group) for group in part.used_optics()):
         return np.float32(1)
-    return _by_group(part, lambda group, rows: np.stack([wave_factor(odd_phase(group, *grids)).astype(np.complex64)] * len(rows)))
+    return _by_group(
+        part, lambda group, rows: np.stack([wave_factor(odd_phase(group, *grids)).astype(np.complex64)] * len(rows))
+    )
 
 
 def _by_group(part: Particles, values: Callable[..., np.ndarray]) -> np.ndarray:
@@ -157,10 +164,17 @@ def check_particles(volume: Projector, particles: Particles, *, use_ctf: bool) -
     if use_ctf and particles.contrast is Contrast.UNKNOWN:
         raise DataProblem("particles of unknown contrast", "inverted (bright protein) or raw (dark)")
     for group in particles.used_optics():
-        if group.box != volume.box or group.pixel_size is None or not np.isclose(group.pixel_size, volume.pixel_size, rtol=1e-4):
+        if (
+            group.box != volume.box
+            or group.pixel_size is None
+            or not np.isclose(group.pixel_size, volume.pixel_size, rtol=1e-4)
+        ):
             raise DataProblem(
                 f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A for a volume of {volume.box} px of {volume.pixel_size} A",
                 "one box and one pixel size",
             )
         if not np.allclose(group.magnification, np.eye(2), atol=1e-9):
-            raise DataProblem(f"optics group '{group.name}' with anisotropic magnification", "isotropic magnification, which is all that is simulated")
+            raise DataProblem(
+                f"optics group '{group.name}' with anisotropic magnification",
+                "isotropic magnification, which is all that is simulated",
+            )

@@ -84,7 +84,11 @@ def _defoci(distribution: ParticleDistribution, count: int) -> CtfParameters:
     low, high = distribution.defocus
     mean = low + (high - low) * stream(distribution.seed, Quantity.DEFOCUS).random(count)
     # Two components of variance a^2/2 each: their length has mean square a^2.
-    components = np.sqrt(0.5) * distribution.astigmatism * stream(distribution.seed, Quantity.ASTIGMATISM).standard_normal((count, 2))
+    components = (
+        np.sqrt(0.5)
+        * distribution.astigmatism
+        * stream(distribution.seed, Quantity.ASTIGMATISM).standard_normal((count, 2))
+    )
     half = np.hypot(components[:, 0], components[:, 1]) / 2
     angle = np.arctan2(components[:, 1], components[:, 0]) / 2
     return CtfParameters.of(mean + half, mean - half, angle)

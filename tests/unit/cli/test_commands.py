@@ -177,7 +177,7 @@ BAD = {
     "both masks": (["fsc", "half1.mrc", "half2.mrc", "--mask", "map.mrc", "--radius", "9"], "one mask"),
     "map as mask": (["fsc", "half1.mrc", "half2.mrc", "--mask", "map.mrc"], "from 0 to 1"),
     "impossible resolution": (["fsc", "half1.mrc", "half2.mrc", "--at", "1"], "8.00"),
-    "impossible conversion": (["convert", "particles.star", "out.mrc"], "out.mrc"),
+    "impossible conversion": (["convert", "particles.star", "out.mrc"], "MRC"),
     "info without a file": (["info"], "at least one"),
     "negative pixel size": (["reconstruct", "particles.star", "--out", "o", "--pixel-size", "-1"], "pixel size"),
 }

@@ -24,7 +24,9 @@ print(jax.config.jax_compilation_cache_dir)
 
 def run(**variables: str) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XDG_"))}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env={**kept, **variables}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**kept, **variables}, capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 

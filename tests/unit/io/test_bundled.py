@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from vitreous.errors import DataProblem, FileProblem, FormatProblem
-from vitreous.io.bundled import B_STEP, NAMES, STEP, bundled_file, bundled_source, load_bundled, read_reduced, reduce_atoms
+from vitreous.io.bundled import (
+    B_STEP,
+    NAMES,
+    STEP,
+    bundled_file,
+    bundled_source,
+    load_bundled,
+    read_reduced,
+    reduce_atoms,
+)
 from vitreous.model.atoms import Atoms
 
 MODELS = Path(__file__).resolve().parents[3] / "../shared/data/models"

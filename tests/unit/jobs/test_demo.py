@@ -47,8 +47,24 @@ def test_predicted_curve_is_the_true_one(folder):
 
 def test_folder_holds_everything(folder):
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    simulated = {f"simulated/{name}" for name in ("particles.mrcs", "particles.star", "particles_unposed.star", "truth_map.mrc")}
-    assert simulated | {"map.mrc", "half1.mrc", "half2.mrc", "sharpened.mrc", "mask.mrc", "fsc.star", "report.html", "result.json", "settings.yaml"} <= names
+    simulated = {
+        f"simulated/{name}" for name in ("particles.mrcs", "particles.star", "particles_unposed.star", "truth_map.mrc")
+    }
+    assert (
+        simulated
+        | {
+            "map.mrc",
+            "half1.mrc",
+            "half2.mrc",
+            "sharpened.mrc",
+            "mask.mrc",
+            "fsc.star",
+            "report.html",
+            "result.json",
+            "settings.yaml",
+        }
+        <= names
+    )
     assert len(read_particles(folder / "simulated" / "particles.star")) == QUICK["4ake"].count
     assert read_volume(folder / "map.mrc").pixel_size == pytest.approx(2.2, rel=1e-6)
     page = (folder / "report.html").read_text()
@@ -57,7 +73,10 @@ def test_folder_holds_everything(folder):
 
 
 def test_result_names_no_passing_folder(folder):
-    assert ".partial" not in (folder / "report.html").read_text() and ".partial" not in (folder / "result.json").read_text()
+    assert (
+        ".partial" not in (folder / "report.html").read_text()
+        and ".partial" not in (folder / "result.json").read_text()
+    )
 
 
 def test_finished_folder_is_not_overwritten_without_force(folder):
@@ -78,10 +97,23 @@ def test_count_is_checked():
 
 @pytest.mark.slow
 def test_command_without_arguments_makes_the_ribosome(tmp_path):
-    done = subprocess.run([sys.executable, "-c", "from vitreous.cli import main; main(['demo', '--json'])"], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "from vitreous.cli import main; main(['demo', '--json'])"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert 6.1 < result["resolution_angstrom"] < 7.5 and abs(result["resolution_angstrom"] - result["resolution_against_truth_angstrom"]) < 0.5
+    assert (
+        6.1 < result["resolution_angstrom"] < 7.5
+        and abs(result["resolution_angstrom"] - result["resolution_against_truth_angstrom"]) < 0.5
+    )
     assert (tmp_path / "vitreous_demo" / "report.html").is_file()
-    again = subprocess.run([sys.executable, "-c", "from vitreous.cli import main; main(['demo'])"], cwd=tmp_path, capture_output=True, text=True)
+    again = subprocess.run(
+        [sys.executable, "-c", "from vitreous.cli import main; main(['demo'])"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
     assert again.returncode == 2 and "--force" in again.stderr and again.stderr.count("\n") == 1

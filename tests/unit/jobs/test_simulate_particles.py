@@ -48,7 +48,9 @@ def test_star_file_is_the_truth_that_was_used(folder):
 
 
 def test_images_have_noise_of_variance_one_and_the_asked_ratio(folder):
-    variance = read_particles(folder / "particles.star").images.read(slice(None)).var(axis=(1, 2), dtype=np.float64).mean()
+    variance = (
+        read_particles(folder / "particles.star").images.read(slice(None)).var(axis=(1, 2), dtype=np.float64).mean()
+    )
     # 128,000 pixels: relative standard error of the variance 0.4 %; signal of 80 views, which differ by 20 %, known to 3 % of 0.2.
     assert variance == pytest.approx(1.2, abs=5 * (0.004 * 1.2 + 0.03 * 0.2 / np.sqrt(2)))
 
@@ -56,11 +58,15 @@ def test_images_have_noise_of_variance_one_and_the_asked_ratio(folder):
 def test_unposed_file_holds_the_same_without_poses(folder):
     posed, unposed = (read_particles(folder / name) for name in ("particles.star", "particles_unposed.star"))
     assert unposed.pose is None and "rlnOriginXAngst" not in unposed.table
-    assert np.array_equal(posed.ctf.defocus_u, unposed.ctf.defocus_u) and np.array_equal(posed.half_set, unposed.half_set)
+    assert np.array_equal(posed.ctf.defocus_u, unposed.ctf.defocus_u) and np.array_equal(
+        posed.half_set, unposed.half_set
+    )
 
 
 def test_folder_is_complete(folder):
-    assert {"settings.yaml", "result.json", "provenance.json", "report.html", "particles.mrcs"} <= {p.name for p in folder.iterdir()}
+    assert {"settings.yaml", "result.json", "provenance.json", "report.html", "particles.mrcs"} <= {
+        p.name for p in folder.iterdir()
+    }
     result = json.loads((folder / "result.json").read_text())
     assert result["particles"] == 80 and result["snr"] == 0.2 and "10.1016/S0969-2126(96)00018-4" in result["specimen"]
     page = (folder / "report.html").read_text()
@@ -88,9 +94,14 @@ def test_orientations_of_a_file_are_used(folder, tmp_path):
 @pytest.mark.parametrize("state", ["raw", "phase_flipped", "premultiplied"])
 def test_reconstruction_of_noiseless_images_recovers_the_truth(tmp_path, state, contrast):
     """Known poses, no noise: the map agrees with the truth to near Nyquist, on its scale and with its sign."""
-    settings = SimulateParticles(KINASE, count=500, noise="none", shift=2.0, ctf_state=state, contrast=contrast, **SMALL)
+    settings = SimulateParticles(
+        KINASE, count=500, noise="none", shift=2.0, ctf_state=state, contrast=contrast, **SMALL
+    )
     run_job(settings, tmp_path / "job")
-    particles, truth = read_particles(tmp_path / "job" / "particles.star"), read_volume(tmp_path / "job" / "truth_map.mrc")
+    particles, truth = (
+        read_particles(tmp_path / "job" / "particles.star"),
+        read_volume(tmp_path / "job" / "truth_map.mrc"),
+    )
     assert particles.ctf_state.value == state
     result = reconstruct(particles, InversionSettings(point_group("C1").operators, contrast=Contrast(contrast)))
     curve = fourier_shell_correlation(result.map, truth.data, truth.pixel_size).correlation
@@ -109,7 +120,9 @@ def test_map_is_taken_on_its_own_grid_and_cropped_on_request(tmp_path):
     from vitreous.fourier.filters import apply_filter, gaussian_low_pass
     from vitreous.fourier.transforms import radial_frequency
 
-    smooth = apply_filter(rng.standard_normal((36, 36, 36)), gaussian_low_pass(radial_frequency((36,) * 3, 2.0), 0.05), 3).astype(np.float32)
+    smooth = apply_filter(
+        rng.standard_normal((36, 36, 36)), gaussian_low_pass(radial_frequency((36,) * 3, 2.0), 0.05), 3
+    ).astype(np.float32)
     write_volume(tmp_path / "map.mrc", Volume(smooth, 2.0))
     whole, warnings = SimulateParticles(tmp_path / "map.mrc").volume()
     assert whole.box == 36 and whole.pixel_size == 2.0 and np.array_equal(whole.data, smooth) and not warnings
@@ -128,7 +141,9 @@ def test_model_is_centred_in_a_box_that_holds_it():
     assert volume.box % 2 == 0 and not warnings
     axis = (np.arange(volume.box) - volume.box // 2) * 2.0
     mass = volume.data / volume.data.sum()
-    centre = [np.sum(mass * axis[shape]) for shape in (np.s_[None, None, :], np.s_[None, :, None], np.s_[:, None, None])]
+    centre = [
+        np.sum(mass * axis[shape]) for shape in (np.s_[None, None, :], np.s_[None, :, None], np.s_[:, None, None])
+    ]
     assert np.abs(centre).max() < 0.5  # centre of potential and centre of mass differ by little
 
 
@@ -194,7 +209,15 @@ def test_aliased_defocus_and_tight_boxes_are_warned_of():
 
 
 def test_kind_of_specimen_is_told_by_its_name():
-    kinds = {"bundled:6zu5": "bundled", "a.cif": "model", "a.CIF.gz": "model", "a.b.pdb": "model", "run.1.mrc": "map", "a.map.gz": "map", "a.mrc.bz2": "map"}
+    kinds = {
+        "bundled:6zu5": "bundled",
+        "a.cif": "model",
+        "a.CIF.gz": "model",
+        "a.b.pdb": "model",
+        "run.1.mrc": "map",
+        "a.map.gz": "map",
+        "a.mrc.bz2": "map",
+    }
     assert {name: specimen_kind(Path(name)) for name in kinds} == kinds
 
 
@@ -216,4 +239,6 @@ def test_memory_does_not_grow_with_the_number_of_particles(tmp_path):
 
     peak(100)  # imports and compiled programs
     few, many = peak(500), peak(8000)
-    assert many - few < 7500 * 1600  # bytes: a quarter of an image (6400 bytes) for each more particle, its row of text included
+    assert (
+        many - few < 7500 * 1600
+    )  # bytes: a quarter of an image (6400 bytes) for each more particle, its row of text included

@@ -42,9 +42,18 @@ def projector():
     return Projector(blob())
 
 
-def particles_of(count: int = 6, *, box: int = BOX, state: CtfState = CtfState.RAW, contrast: Contrast = Contrast.INVERTED, seed: int = 1):
+def particles_of(
+    count: int = 6,
+    *,
+    box: int = BOX,
+    state: CtfState = CtfState.RAW,
+    contrast: Contrast = Contrast.INVERTED,
+    seed: int = 1,
+):
     optics = replace(OPTICS, box=box, ctf_state=state)
-    return draw_particles(ParticleDistribution(optics, (8e3, 1.6e4), astigmatism=2500.0, shift=5.0, contrast=contrast, seed=seed), count)
+    return draw_particles(
+        ParticleDistribution(optics, (8e3, 1.6e4), astigmatism=2500.0, shift=5.0, contrast=contrast, seed=seed), count
+    )
 
 
 def images_of(projector, particles, noise=None, **options):
@@ -113,7 +122,10 @@ def test_projection_is_the_sum_along_the_beam(projector):
     # corrects for nothing: the worst case. On average over orientations it is right, see the test above.
     assert np.abs(image - expected).max() < 0.1 * expected.max()
     assert np.sum(image * expected) / np.sum(expected**2) == pytest.approx(1, abs=0.05)
-    assert np.sum(image[::-1] * expected) / np.sum(expected**2) < 0.8 and np.sum(image.T * expected) / np.sum(expected**2) < 0.8
+    assert (
+        np.sum(image[::-1] * expected) / np.sum(expected**2) < 0.8
+        and np.sum(image.T * expected) / np.sum(expected**2) < 0.8
+    )
 
 
 def test_contrast_is_the_sign_of_the_image(projector):
@@ -130,10 +142,15 @@ def test_states_are_raw_times_sign_and_times_ctf(projector):
     from vitreous.optics.ctf import ctf_of_particles
 
     for contrast in (Contrast.INVERTED, Contrast.RAW):
-        raw, flipped, multiplied = (forward(images_of(projector, particles_of(state=s, contrast=contrast), Noise(0.5, seed=2)), 2) for s in STATES)
+        raw, flipped, multiplied = (
+            forward(images_of(projector, particles_of(state=s, contrast=contrast), Noise(0.5, seed=2)), 2)
+            for s in STATES
+        )
         particles = particles_of()
         ctf = ctf_of_particles(OPTICS, particles.ctf, *frequencies((BOX, BOX), PIXEL))
-        inner = np.s_[:, np.arange(BOX) != BOX // 2, : BOX // 2]  # at Nyquist k and -k are one pixel, astigmatic CTFs differ there
+        inner = np.s_[
+            :, np.arange(BOX) != BOX // 2, : BOX // 2
+        ]  # at Nyquist k and -k are one pixel, astigmatic CTFs differ there
         scale = np.abs(raw).max()
         assert np.abs((raw * np.sign(ctf) - flipped)[inner]).max() < 1e-5 * scale  # float32 transforms
         assert np.abs((raw * ctf - multiplied)[inner]).max() < 1e-5 * scale
@@ -215,7 +232,11 @@ def test_particles_that_do_not_fit_are_refused(projector):
     with pytest.raises(DataProblem, match="one box and one pixel size"):
         next(simulate_images(projector, replace(particles_of(), optics=(replace(OPTICS, pixel_size=2.9),))))
     with pytest.raises(DataProblem, match="magnification"):
-        next(simulate_images(projector, replace(particles_of(), optics=(replace(OPTICS, magnification=((1.01, 0), (0, 1))),))))
+        next(
+            simulate_images(
+                projector, replace(particles_of(), optics=(replace(OPTICS, magnification=((1.01, 0), (0, 1))),))
+            )
+        )
     with pytest.raises(DataProblem, match="contrast"):
         next(simulate_images(projector, replace(particles_of(), contrast=Contrast.UNKNOWN)))
     with pytest.raises(DataProblem, match="orientations"):

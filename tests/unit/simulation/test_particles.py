@@ -19,7 +19,14 @@ COUNT = 20_000
 
 
 def columns(particles):
-    return [particles.pose.euler, particles.pose.shift, particles.ctf.defocus_u, particles.ctf.defocus_v, particles.ctf.defocus_angle, particles.half_set]
+    return [
+        particles.pose.euler,
+        particles.pose.shift,
+        particles.ctf.defocus_u,
+        particles.ctf.defocus_v,
+        particles.ctf.defocus_angle,
+        particles.half_set,
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,9 @@ def test_half_sets_are_equal_and_random(many):
 
 def test_quantities_are_independent(many):
     """No stream is used twice: defocus, shift and orientation do not correlate."""
-    table = np.stack([many.ctf.defocus, *many.pose.shift.T, np.cos(many.pose.euler[:, 1]), many.pose.euler[:, 0], many.half_set])
+    table = np.stack(
+        [many.ctf.defocus, *many.pose.shift.T, np.cos(many.pose.euler[:, 1]), many.pose.euler[:, 0], many.half_set]
+    )
     off_diagonal = np.corrcoef(table) - np.eye(len(table))
     assert np.abs(off_diagonal).max() < 5 / np.sqrt(COUNT)
 
