@@ -2,10 +2,10 @@
 
     python benchmarks/betagal.py [PARTICLES.star] [--symmetry D2] [--json FILE]
 
-The half maps are compared in a soft sphere of 26 pixels (1 up to there, a raised cosine down to 0 three pixels beyond),
-which favours nobody's own mask. Three sets are reconstructed: the particles as they are; the same with wrong CTFs, taken
-by image name from `particles_wrong_ctf.star` beside them; the same with poses and shifts passed on to other particles.
-The controls must fall: an FSC that they reach too was made by the method and not by the particles.
+The half maps are compared in a soft sphere of 26 pixels (1 up to there, a raised cosine down to 0 three pixels
+beyond), which is nobody's own mask. Three sets are reconstructed: the particles as they are; the same with wrong CTFs,
+taken by image name from `particles_wrong_ctf.star` beside them; the same with poses and shifts passed on to other
+particles. The controls must fall: an FSC that they reach too was made by the method and not by the particles.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from vitreous.reconstruction.mask import spherical_mask
 
 PARTICLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "betagal" / "particles_posed.star"
 WRONG_CTF = "particles_wrong_ctf.star"
+SEED = 0  # of the order in which poses are passed on
 RADIUS, EDGE = 26.0, 3.0  # pixels
 RESOLUTIONS = (11.9, 8.4, 7.8)  # angstrom
 SETS = ("as published", "wrong CTFs", "shuffled poses")
@@ -48,16 +49,16 @@ def image_keys(particles: Particles) -> list[tuple[int, str]]:
     return [(int(index), names.paths[code]) for index, code in zip(names.index, names.path_code)]
 
 
-def with_shuffled_poses(particles: Particles, seed: int = 0) -> Particles:
+def with_shuffled_poses(particles: Particles) -> Particles:
     """The particles, each with the pose and shift of another one drawn at random."""
     if particles.pose is None:
         sys.exit("the particles have no poses to shuffle")
-    order = np.random.default_rng(seed).permutation(len(particles))
+    order = np.random.default_rng(SEED).permutation(len(particles))
     return replace(particles, pose=particles.pose.rows(order))
 
 
 def copy_stacks(particles: Particles, source: Path, folder: Path) -> None:
-    """The stacks of the particles under the same names in another folder, as float32: RELION 3.1 does not read float16."""
+    """The stacks of the particles, under the same names in another folder, as float32: RELION 3.1 reads no float16."""
     for name in particles.names.paths:
         stack = MrcStack(source / name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -25,7 +25,10 @@ from reconstruct import Size, simulate
 
 
 def repeated(source: Path, count: int, path: Path) -> None:
-    """Write a STAR file of `count` rows beside `source`: its particles in turn, in each turn from a stack of a new name."""
+    """Write a STAR file of `count` rows beside `source`: its particles again and again, each time from another stack.
+
+    The stacks are new names of the one that `source` names.
+    """
     from vitreous.io.particles import read_particles, write_particles
     from vitreous.model.particles import ImageName
 

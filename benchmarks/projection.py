@@ -2,9 +2,10 @@
 
     python benchmarks/projection.py [--boxes 64 96 128 256] [--repeats 5] [--json FILE]
 
-A slice is one projection of a random volume, padded twice, along a random direction: the transform's pixels inside the inscribed
-circle, by trilinear interpolation. An image is a slice with its CTF, its shift and white noise, back in real space. Compilation and
-the volume's own transform are not counted; each figure is the median of the repeats with the smallest and the largest.
+A slice is one projection of a random volume, padded twice, along a random direction: the transform's pixels inside the
+inscribed circle, by trilinear interpolation. An image is a slice with its CTF, its shift and white noise, back in real
+space. Compilation and the volume's own transform are not counted; each figure is the median of the repeats with the
+smallest and the largest.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ GOAL = {128: 2500}  # slices/s on two cores
 
 
 def rates(work: Callable[[], None], count: int, repeats: int) -> tuple[float, float, float]:
-    """(median, smallest, largest) of `count` over the seconds that the work takes, after one run that is not counted."""
+    """(median, smallest, largest) of `count` over the seconds that the work takes, after one run that does not
+    count.
+    """
     work()
     found = []
     for _ in range(repeats):

@@ -119,7 +119,9 @@ def quality(path: Path, truth: Path, resolutions: Sequence[float]) -> Quality:
     # The mirror plane goes through the origin, N // 2.
     hands = [data, np.roll(data[::-1], 1 - true.box % 2, axis=0)]
     curves = [fourier_shell_correlation(hand * mask, true.data * mask, size) for hand in hands]
-    mirrored = bool(curves[1].correlation[1:].mean() > curves[0].correlation[1:].mean())
+    # A map of the wrong contrast correlates negatively: that is no reason to mirror it.
+    agreement = [abs(float(curve.correlation[1:].mean())) for curve in curves]
+    mirrored = agreement[1] > agreement[0]
     curve = curves[mirrored]
     return Quality({r: curve.at(r) for r in resolutions}, curve.resolution(MODEL).value, mirrored)
 

@@ -2,8 +2,9 @@
 
     python benchmarks/star_rows.py --rows 8500000 --peer-rows 100000
 
-The file has the 26 columns that RELION 4 writes, padded as it pads them: 100,000 distinct rows, repeated. 8.5 million rows take 3.6 GB in
-the temporary folder; the file is removed at the end. All three are timed up to typed columns: float arrays and texts.
+The file has the 26 columns that RELION 4 writes, padded as it pads them: 100,000 distinct rows, repeated. 8.5 million
+rows take 3.6 GB in the temporary folder; the file is removed at the end. All three are timed up to typed columns:
+float arrays and texts.
 """
 
 from __future__ import annotations
@@ -19,11 +20,34 @@ import numpy as np
 from vitreous.io.relion import read_particles
 from vitreous.io.star import read_star, write_star
 
-LABELS = (
-    "CoordinateX CoordinateY AutopickFigureOfMerit ClassNumber AnglePsi ImageName MicrographName OpticsGroup CtfMaxResolution CtfFigureOfMerit "
-    "DefocusU DefocusV DefocusAngle CtfBfactor CtfScalefactor PhaseShift GroupNumber AngleRot AngleTilt OriginXAngst OriginYAngst NormCorrection "
-    "LogLikeliContribution MaxValueProbDistribution NrOfSignificantSamples RandomSubset"
-).split()
+LABELS = [
+    "CoordinateX",
+    "CoordinateY",
+    "AutopickFigureOfMerit",
+    "ClassNumber",
+    "AnglePsi",
+    "ImageName",
+    "MicrographName",
+    "OpticsGroup",
+    "CtfMaxResolution",
+    "CtfFigureOfMerit",
+    "DefocusU",
+    "DefocusV",
+    "DefocusAngle",
+    "CtfBfactor",
+    "CtfScalefactor",
+    "PhaseShift",
+    "GroupNumber",
+    "AngleRot",
+    "AngleTilt",
+    "OriginXAngst",
+    "OriginYAngst",
+    "NormCorrection",
+    "LogLikeliContribution",
+    "MaxValueProbDistribution",
+    "NrOfSignificantSamples",
+    "RandomSubset",
+]
 HEADER = """
 # version 30001
 
@@ -55,7 +79,12 @@ def distinct_rows(count: int) -> bytes:
     columns = []
     for label in LABELS:
         if label == "ImageName":
-            columns.append([f"{n % 200 + 1:06d}@Extract/job012/Movies/20170629_{n // 200:05d}_frameImage.mrcs" for n in range(count)])
+            columns.append(
+                [
+                    f"{n % 200 + 1:06d}@Extract/job012/Movies/20170629_{n // 200:05d}_frameImage.mrcs"
+                    for n in range(count)
+                ]
+            )
         elif label == "MicrographName":
             columns.append([f"MotionCorr/job002/Movies/20170629_{n // 200:05d}_frameImage.mrc" for n in range(count)])
         elif label == "OpticsGroup":
@@ -82,7 +111,8 @@ def timed(name: str, rows: int, action) -> float:
     result = action()
     wall, cpu = time.perf_counter() - start[0], time.process_time() - start[1]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{name:<34} {rows:>9,} rows {wall:8.2f} s ({cpu:7.2f} s of CPU) {rows / wall:>11,.0f} rows/s   peak memory {peak:5.2f} GB", flush=True)
+    speed = f"{rows / wall:>9,.0f} rows/s"
+    print(f"{name:<26} {rows:>9,} rows {wall:7.2f} s ({cpu:6.2f} s of CPU) {speed}  peak {peak:5.2f} GB", flush=True)
     del result
     return rows / wall
 
@@ -92,7 +122,9 @@ def read_gemmi(path: Path):
 
     block = gemmi.cif.read(str(path)).find_block("particles")
     columns = {label: list(block.find_values("_rln" + label)) for label in LABELS}
-    return {label: values if label in TEXTS else np.array(list(map(float, values))) for label, values in columns.items()}
+    return {
+        label: values if label in TEXTS else np.array(list(map(float, values))) for label, values in columns.items()
+    }
 
 
 def read_starfile(path: Path):
@@ -105,7 +137,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--peer-rows", type=int, default=100_000)
-    parser.add_argument("--folder", type=Path, default=None, help="where the files are made and removed (default: the temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, default=None, help="where the files are made and removed (default: the temporary folder)"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         small, large = Path(folder) / "small.star", Path(folder) / "large.star"

@@ -88,9 +88,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vitreous-benchmark-") as name:
         (Path(name) / "small.star").write_text(small_star(), encoding="utf-8")
         costs = compare(chosen, Path(name), options.repeats)
-    print(
-        f"\nMedian of {options.repeats} (smallest-largest), after one untimed run of each; cryodrgn: of {SLOW_REPEATS}"
-    )
+    runs = f"{options.repeats} runs ({min(options.repeats, SLOW_REPEATS)} of cryodrgn)"
+    print(f"\nMedian (smallest-largest) of {runs} in turn, after one untimed run of each")
     print_costs(costs)
     write_json(options.json, {"machine": facts, "commands": [cost.as_json() for cost in costs]})
 

@@ -51,18 +51,28 @@ def noisy_particles() -> Particles:
     grid = slice_grid(BOX)
     rotation = random_rotations(COUNT, rng)
     slices = half_plane(project(fourier_volume(blobs()), rotation.astype(np.float32), grid), grid)
-    group = OpticsGroup(pixel_size=PIXEL_SIZE, box=BOX, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
+    group = OpticsGroup(
+        pixel_size=PIXEL_SIZE, box=BOX, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1
+    )
     defocus = rng.uniform(1e4, 2.4e4, COUNT)
     ctf = CtfParameters.of(defocus + 1500, defocus - 1500, np.full(COUNT, 0.4))
     ky, kx = np.meshgrid(np.fft.fftfreq(BOX, PIXEL_SIZE), np.fft.rfftfreq(BOX, PIXEL_SIZE), indexing="ij")
     origin = rng.normal(0, 9.0, size=(COUNT, 2))
     moved = np.exp(2j * np.pi * (kx * origin[:, 0, None, None] + ky * origin[:, 1, None, None]))
-    images = np.fft.fftshift(np.fft.irfft2(slices * ctf_of_particles(group, ctf, kx, ky) * moved, s=(BOX, BOX)), axes=(1, 2))
+    images = np.fft.fftshift(
+        np.fft.irfft2(slices * ctf_of_particles(group, ctf, kx, ky) * moved, s=(BOX, BOX)), axes=(1, 2)
+    )
     images += rng.normal(0, images.std() / np.sqrt(0.2), size=images.shape)
     names = ImageName(np.arange(COUNT), np.zeros(COUNT, dtype=np.int32), ("p.mrcs",))
     halves = (np.arange(COUNT) % 2 + 1).astype(np.int8)
     return Particles(
-        names, (group,), np.zeros(COUNT, dtype=int), Pose(euler_from_matrix(rotation), origin), ctf, halves, images=LoadedImages(images.astype(np.float32))
+        names,
+        (group,),
+        np.zeros(COUNT, dtype=int),
+        Pose(euler_from_matrix(rotation), origin),
+        ctf,
+        halves,
+        images=LoadedImages(images.astype(np.float32)),
     )
 
 

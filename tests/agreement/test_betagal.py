@@ -10,6 +10,7 @@ import pytest
 
 from vitreous.cli import dispatch
 from vitreous.fourier.filters import soft_sphere
+from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.mrc import read_volume
 from vitreous.io.particles import read_particles, write_particles
@@ -19,7 +20,6 @@ from vitreous.model.particles import Particles
 from vitreous.model.pose import Pose
 from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 from vitreous.reconstruction.fsc import fourier_shell_correlation
-from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler
 
 pytestmark = pytest.mark.slow
 
@@ -38,8 +38,16 @@ def particles(folder) -> Particles:
 def with_wrong_ctf(folder, particles) -> Particles:
     """The poses with the CTFs of the negative control, joined by image name."""
     wrong = read_particles(folder / "particles_wrong_ctf.star", load_images=False)
-    place = {(wrong.names.paths[c], i): row for row, (c, i) in enumerate(zip(wrong.names.path_code, wrong.names.index, strict=True))}
-    rows = np.array([place[particles.names.paths[c], i] for c, i in zip(particles.names.path_code, particles.names.index, strict=True)])
+    place = {
+        (wrong.names.paths[c], i): row
+        for row, (c, i) in enumerate(zip(wrong.names.path_code, wrong.names.index, strict=True))
+    }
+    rows = np.array(
+        [
+            place[particles.names.paths[c], i]
+            for c, i in zip(particles.names.path_code, particles.names.index, strict=True)
+        ]
+    )
     return replace(particles, ctf=wrong.ctf.rows(rows))
 
 
@@ -55,7 +63,12 @@ def d2() -> InversionSettings:
 
 def test_half_maps_agree_better_than_relions(folder, tmp_path):
     """relion_reconstruct 3.1.3 (--ctf --sym D2 --subset 1 and 2) on the same particles: 0.870 at 11.9 A, 0.627 at 8.4 A, 0.619 at 7.8 A."""
-    assert dispatch(["reconstruct", str(folder / "particles_posed.star"), "--symmetry", "D2", "--out", str(tmp_path / "map")]) == 0
+    assert (
+        dispatch(
+            ["reconstruct", str(folder / "particles_posed.star"), "--symmetry", "D2", "--out", str(tmp_path / "map")]
+        )
+        == 0
+    )
     first, second = (read_volume(tmp_path / "map" / f"half{half}.mrc").data for half in (1, 2))
     assert sphere_fsc(first, second, 11.9) > 0.885
     assert sphere_fsc(first, second, 8.4) > 0.70
@@ -94,7 +107,10 @@ PLANTED = {
     "nothing": (lambda p: p, set()),
     "negated shifts": (lambda p: replace(p, pose=Pose(p.pose.euler, -p.pose.shift)), {"shift sign and unit"}),
     "transposed rotations": (transposed, {"rotation convention"}),
-    "swapped defocus": (lambda p: replace(p, ctf=replace(p.ctf, defocus_u=p.ctf.defocus_v, defocus_v=p.ctf.defocus_u)), {"CTF values"}),
+    "swapped defocus": (
+        lambda p: replace(p, ctf=replace(p.ctf, defocus_u=p.ctf.defocus_v, defocus_v=p.ctf.defocus_u)),
+        {"CTF values"},
+    ),
 }
 
 

@@ -1,4 +1,5 @@
-"""Whatever bytes a file holds, a reader ends in a value or in one VitreousError, and never allocates what a broken header asks for."""
+"""Whatever bytes a file holds, a reader ends in a value or in one VitreousError, and never allocates what a broken
+header asks for."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from vitreous.io.star import parse_star, read_star
 from vitreous.model.table import Table, TextColumn
 from vitreous.model.volume import Volume
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ALLOWED = 64 << 20  # bytes: far above what these files of a few kilobytes need, far below what a wild header asks for
 
 
@@ -44,7 +45,11 @@ def mutated(content: bytes):
     """The content with some bytes replaced, and perhaps cut short."""
     change = st.tuples(st.integers(0, len(content) - 1), st.integers(0, 255))
     edits = st.lists(change, max_size=12)
-    return st.builds(lambda edits, cut: _edit(content, edits)[:cut], edits, st.one_of(st.just(len(content)), st.integers(0, len(content))))
+    return st.builds(
+        lambda edits, cut: _edit(content, edits)[:cut],
+        edits,
+        st.one_of(st.just(len(content)), st.integers(0, len(content))),
+    )
 
 
 def _edit(content: bytes, edits) -> bytes:
@@ -54,7 +59,8 @@ def _edit(content: bytes, edits) -> bytes:
     return bytes(edited)
 
 
-# ---- STAR -----------------------------------------------------------------------------------------------------------------
+# ---- STAR
+# -----------------------------------------------------------------------------------------------------------------
 
 PARTICLES = b"""
 # version 30001
@@ -88,9 +94,40 @@ _rlnGroupName #9
 000002@a.mrcs 1 11.5 21.5 31.5 -2.5 11000.0 2 ""
 """
 STAR_WORDS = [
-    "data_", "data_x", "loop_", "_rlnImageName", "_a", "#1", "# version 30001", "'", '"', "''", '""', ";", "\n;", "\n", " ", "\t", "1", "1@a.mrcs",
-    "0@", "-", "nan", "inf", "1e999", "[1,2]", "[", "save_", "\r", "\x0b", "é", "_rlnOpticsGroup", "_rlnVoltage", "x y", "kk= 1 local resolution=",
-]  # fmt: skip
+    "data_",
+    "data_x",
+    "loop_",
+    "_rlnImageName",
+    "_a",
+    "#1",
+    "# version 30001",
+    "'",
+    '"',
+    "''",
+    '""',
+    ";",
+    "\n;",
+    "\n",
+    " ",
+    "\t",
+    "1",
+    "1@a.mrcs",
+    "0@",
+    "-",
+    "nan",
+    "inf",
+    "1e999",
+    "[1,2]",
+    "[",
+    "save_",
+    "\r",
+    "\x0b",
+    "é",
+    "_rlnOpticsGroup",
+    "_rlnVoltage",
+    "x y",
+    "kk= 1 local resolution=",
+]
 
 
 def read_all_star(path: Path) -> None:
@@ -99,7 +136,13 @@ def read_all_star(path: Path) -> None:
 
 
 @FUZZ
-@given(content=st.one_of(st.binary(max_size=400), mutated(PARTICLES), st.lists(st.sampled_from(STAR_WORDS), max_size=40).map(lambda w: " ".join(w).encode())))
+@given(
+    content=st.one_of(
+        st.binary(max_size=400),
+        mutated(PARTICLES),
+        st.lists(st.sampled_from(STAR_WORDS), max_size=40).map(lambda w: " ".join(w).encode()),
+    )
+)
 def test_star(tmp_path, content):
     path = tmp_path / "fuzz.star"
     path.write_bytes(content)
@@ -107,7 +150,12 @@ def test_star(tmp_path, content):
 
 
 @FUZZ
-@given(body=st.one_of(st.binary(max_size=300), st.lists(st.sampled_from(STAR_WORDS), max_size=40).map(lambda w: " ".join(w).encode())), count=st.integers(1, 4))
+@given(
+    body=st.one_of(
+        st.binary(max_size=300), st.lists(st.sampled_from(STAR_WORDS), max_size=40).map(lambda w: " ".join(w).encode())
+    ),
+    count=st.integers(1, 4),
+)
 def test_compiled_reader_takes_any_bytes(body, count):
     """The compiled reader gives columns of one length, or declines."""
     content = b"data_\nloop_\n" + b"".join(b"_c%d\n" % n for n in range(count))
@@ -118,7 +166,8 @@ def test_compiled_reader_takes_any_bytes(body, count):
         assert len(content) <= position <= len(content + body) + 1
 
 
-# ---- MRC ------------------------------------------------------------------------------------------------------------------
+# ---- MRC
+# ------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +196,11 @@ WILD = st.sampled_from([-1, 0, 1, 2, 3, 6, 12, 101, 1 << 16, (1 << 31) - 1, -(1 
 @given(data=st.data())
 def test_mrc(tmp_path, mrc_bytes, data):
     content = mrc_bytes[data.draw(st.sampled_from(sorted(mrc_bytes)))]
-    words = np.frombuffer(content, dtype="<i4").copy() if len(content) % 4 == 0 else np.frombuffer(content[: len(content) // 4 * 4], dtype="<i4").copy()
+    words = (
+        np.frombuffer(content, dtype="<i4").copy()
+        if len(content) % 4 == 0
+        else np.frombuffer(content[: len(content) // 4 * 4], dtype="<i4").copy()
+    )
     for place, value in data.draw(st.lists(st.tuples(st.integers(0, 55), WILD), max_size=6)):
         words[place] = value
     content = data.draw(st.one_of(st.just(words.tobytes()), mutated(content), st.binary(max_size=1500)))
@@ -171,7 +224,8 @@ def test_packed_mrc(tmp_path, mrc_bytes, data):
     outcome(read_all_mrc, path)
 
 
-# ---- .cs ------------------------------------------------------------------------------------------------------------------
+# ---- .cs
+# ------------------------------------------------------------------------------------------------------------------
 
 DATASET = Table(
     {
@@ -240,7 +294,7 @@ def test_wild_numpy_headers(tmp_path, header):
     "header",
     [
         '{"length": 1000000000000, "dtype": [["uid", "<u8"]], "compression": "lz4", "compressed_fields": ["uid"]}',
-        '{"length": 2, "dtype": [["uid", "<u8", [1000000000, 1000000000]]], "compression": "lz4", "compressed_fields": ["uid"]}',
+        '{"length": 2, "dtype": [["u", "<u8", [1000000, 1000000]]], "compression": "lz4", "compressed_fields": ["u"]}',
         '{"length": -2, "dtype": [["uid", "<u8"]], "compression": null, "compressed_fields": []}',
         '{"length": 2, "dtype": [["uid", "<q9"]], "compression": null, "compressed_fields": []}',
         '{"length": 2, "dtype": 7, "compression": null, "compressed_fields": []}',
@@ -254,7 +308,9 @@ def test_wild_numpy_headers(tmp_path, header):
 def test_wild_csdat_headers(tmp_path, header):
     path = tmp_path / "wild.cs"
     packed = lz4.block.compress(b"\xff" * 16, store_size=False)
-    path.write_bytes(CSDAT + len(header).to_bytes(4, "little") + header.encode() + len(packed).to_bytes(4, "little") + packed)
+    path.write_bytes(
+        CSDAT + len(header).to_bytes(4, "little") + header.encode() + len(packed).to_bytes(4, "little") + packed
+    )
     tracemalloc.start()
     with pytest.raises(VitreousError):
         read_dataset(path)
@@ -264,14 +320,20 @@ def test_wild_csdat_headers(tmp_path, header):
 
 
 @FUZZ
-@given(content=st.one_of(st.binary(max_size=200), mutated(b"group:\n  type: particle\nresults:\n  blob:\n    metafile: '>a.cs'\n  ctf:\n    metafile: b.cs\n")))
+@given(
+    content=st.one_of(
+        st.binary(max_size=200),
+        mutated(b"group:\n  type: particle\nresults:\n  blob:\n    metafile: '>a.cs'\n  ctf:\n    metafile: b.cs\n"),
+    )
+)
 def test_group(tmp_path, content):
     path = tmp_path / "fuzz.csg"
     path.write_bytes(content)
     outcome(read_group, path)
 
 
-# ---- atoms ----------------------------------------------------------------------------------------------------------------
+# ---- atoms
+# ----------------------------------------------------------------------------------------------------------------
 
 PDB = b"""\
 ATOM      1  N   MET A   1      27.340  24.430   2.614  1.00  9.67           N

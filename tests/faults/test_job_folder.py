@@ -102,13 +102,24 @@ def test_a_full_disk_is_one_line(blob_files, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupted_job_leaves_nothing(blob_files, tmp_path):
-    words = [sys.executable, "-m", "vitreous", "reconstruct", str(blob_files / "particles.star"), "--symmetry", "I", "--out", str(tmp_path / "job")]
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_job_leaves_nothing(blob_files, tmp_path, stop):
+    words = [
+        sys.executable,
+        "-m",
+        "vitreous",
+        "reconstruct",
+        str(blob_files / "particles.star"),
+        "--symmetry",
+        "I",
+        "--out",
+        str(tmp_path / "job"),
+    ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not any(tmp_path.iterdir()) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(stop)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "interrupted" in error and "Traceback" not in error
@@ -118,7 +129,9 @@ def test_an_interrupted_job_leaves_nothing(blob_files, tmp_path):
 def test_large_inputs_are_hashed_in_pieces_and_say_so(tmp_path):
     small, large = tmp_path / "small", tmp_path / "large"
     small.write_bytes(b"abc")
-    assert fingerprint(small)["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2, example 1
+    assert (
+        fingerprint(small)["sha256"] == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )  # FIPS 180-2, example 1
     content = bytearray(WHOLE + 1000)
     large.write_bytes(content)
     first = fingerprint(large)

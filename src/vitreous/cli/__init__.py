@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from dataclasses import dataclass
 
@@ -27,21 +28,59 @@ class Command:
 
 
 COMMANDS = (
-    Command(("demo",), "demo", "Simulate particles of a ribosome, reconstruct them, compare with the truth", "vitreous demo --out demo"),
-    Command(("reconstruct",), "reconstruct", "Make a 3D map and its resolution from particles with poses", "vitreous reconstruct particles.star --out map"),
-    Command(("check",), "check", "Prove or reject a file's conventions by trial reconstructions", "vitreous check particles.star"),
-    Command(("simulate", "particles"), "simulate_particles", "Make particle images of a model or a map, with the truth", "vitreous simulate particles model.cif --box 64 --pixel-size 4 --out simulated"),
+    Command(
+        ("demo",),
+        "demo",
+        "Simulate particles of a ribosome, reconstruct them, compare with the truth",
+        "vitreous demo --out demo",
+    ),
+    Command(
+        ("reconstruct",),
+        "reconstruct",
+        "Make a 3D map and its resolution from particles with poses",
+        "vitreous reconstruct particles.star --out map",
+    ),
+    Command(
+        ("check",),
+        "check",
+        "Prove or reject a file's conventions by trial reconstructions",
+        "vitreous check particles.star",
+    ),
+    Command(
+        ("simulate", "particles"),
+        "simulate_particles",
+        "Make particle images of a model or a map, with the truth",
+        "vitreous simulate particles model.cif --box 64 --pixel-size 4 --out simulated",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
-    Command(("postprocess",), "postprocess", "Mask, FSC, B factor and sharpening from two half maps", "vitreous postprocess half1.mrc half2.mrc --out sharp"),
+    Command(
+        ("postprocess",),
+        "postprocess",
+        "Mask, FSC, B factor and sharpening from two half maps",
+        "vitreous postprocess half1.mrc half2.mrc --out sharp",
+    ),
     Command(("mask",), "mask", "Make a soft mask from a map", "vitreous mask map.mrc mask.mrc"),
-    Command(("info",), "info", "Say what is in a file: map, stack, STAR, .cs, atomic model", "vitreous info particles.star map.mrc"),
-    Command(("convert",), "convert", "Convert particle files (STAR, .cs) and maps", "vitreous convert particles.star particles.cs"),
+    Command(
+        ("info",),
+        "info",
+        "Say what is in a file: map, stack, STAR, .cs, atomic model",
+        "vitreous info particles.star map.mrc",
+    ),
+    Command(
+        ("convert",),
+        "convert",
+        "Convert particle files (STAR, .cs) and maps",
+        "vitreous convert particles.star particles.cs",
+    ),
 )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit: 0 done, 2 bad input, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # being told to stop is being interrupted: clean up and go
     sys.exit(dispatch(arguments))
 
 
@@ -72,6 +111,14 @@ def dispatch(arguments: list[str]) -> int:
             raise
         print(f"vitreous {' '.join(command.words)}: error: {error.line()}", file=sys.stderr)
         return error.exit_code
+    except MemoryError:
+        if debug:
+            raise
+        print(
+            f"vitreous {' '.join(command.words)}: error: not enough memory; expected a smaller problem; choose a smaller box",
+            file=sys.stderr,
+        )
+        return BAD_INPUT
     except KeyboardInterrupt:
         print(f"vitreous {' '.join(command.words)}: interrupted, nothing was left behind", file=sys.stderr)
         return INTERRUPTED

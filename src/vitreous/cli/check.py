@@ -8,7 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.run_command import Flat, Force, Json, progress_bars, print_outcome
+from vitreous.cli.run_command import Flat, Force, Json, print_outcome, progress_bars
 from vitreous.jobs.check import Check
 from vitreous.jobs.folder import run_in_passing, run_job
 

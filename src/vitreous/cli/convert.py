@@ -24,9 +24,13 @@ def run(
     source: Annotated[Path, Parameter(help="The file to convert: .star, .cs, .csg, a map or a stack")],
     target: Annotated[Path, Parameter(help="The file to write: .star or .cs, .mrc or .mrcs")],
     *,
-    passthrough: Annotated[list[Path], Parameter(help="cryoSPARC passthrough files, merged by uid", consume_multiple=True, negative=())] = [],  # noqa: B006
+    passthrough: Annotated[
+        list[Path], Parameter(help="cryoSPARC passthrough files, merged by uid", consume_multiple=True, negative=())
+    ] = [],  # noqa: B006
     pixel_size: Annotated[float | None, Parameter(help="Pixel size in angstrom, instead of the file's")] = None,
-    mode: Annotated[Literal["float32", "float16"], Parameter(help="Numbers of a stack's pixels; maps are always float32")] = "float32",
+    mode: Annotated[
+        Literal["float32", "float16"], Parameter(help="Numbers of a stack's pixels; maps are always float32")
+    ] = "float32",
     force: Annotated[bool, Parameter(negative=(), help="Replace the output file")] = False,
     json: Json = False,
 ) -> int:
@@ -42,7 +46,10 @@ def run(
         write_volume(target, volume)
         finding = Finding("voxels", "voxels along an edge", volume.box)
     else:
-        raise SettingsProblem(f"a conversion of '{source.name}' to '{target.name}'", "particles to .star or .cs, a map to .mrc, a stack to .mrcs")
+        raise SettingsProblem(
+            f"a conversion of '{source.name}' to '{target.name}'",
+            "particles to .star or .cs, a map to .mrc, a stack to .mrcs",
+        )
     print_outcome(Outcome([finding]), as_json=json)
     return 0
 
@@ -60,7 +67,9 @@ def convert_stack(source: Path, target: Path, pixel_size: float | None, mode: in
     known = read_header(source).pixel_size
     size = pixel_size or (known[0] if known else None)
     if size is None:
-        raise SettingsProblem(f"{source} does not give its pixel size (the header says 0)", "a pixel size", "give --pixel-size")
+        raise SettingsProblem(
+            f"{source} does not give its pixel size (the header says 0)", "a pixel size", "give --pixel-size"
+        )
     step = chunk_size(stack.shape[-1])
     with progress_bars() as progress, StackWriter(target, size, mode=mode) as writer:
         bar = progress("convert")

@@ -22,7 +22,10 @@ def run(
     mask: Annotated[Path | None, Parameter(help="Soft mask, values from 0 to 1")] = None,
     radius: Annotated[float | None, Parameter(help="Mask with a soft sphere: 1 up to this radius in voxels")] = None,
     edge: Annotated[float, Parameter(help="Width of the sphere's edge beyond the radius, in voxels")] = 3.0,
-    at: Annotated[list[float], Parameter(help="Also print the FSC at these resolutions, in angstrom", consume_multiple=True, negative=())] = [],  # noqa: B006
+    at: Annotated[
+        list[float],
+        Parameter(help="Also print the FSC at these resolutions, in angstrom", consume_multiple=True, negative=()),
+    ] = [],  # noqa: B006
     pixel_size: Annotated[float | None, Parameter(help="Pixel size in angstrom, instead of the header's")] = None,
     seed: Annotated[int, Parameter(help="Seed of the phase randomisation")] = 0,
     json: Json = False,
@@ -36,12 +39,24 @@ def run(
         chosen = read_mask(mask, first)
     elif radius is not None:
         chosen = spherical_mask(first.box, radius, edge)
-    curves = half_map_curves(first.data, second.data, first.pixel_size, mask=None if chosen is None else chosen.values, seed=seed)
-    findings = [Finding(f"resolution_at_{level}_angstrom", f"resolution at FSC {level}", curves.resolution(level).value, "Å") for level in (0.143, 0.5)]
+    curves = half_map_curves(
+        first.data, second.data, first.pixel_size, mask=None if chosen is None else chosen.values, seed=seed
+    )
+    findings = [
+        Finding(f"resolution_at_{level}_angstrom", f"resolution at FSC {level}", curves.resolution(level).value, "Å")
+        for level in (0.143, 0.5)
+    ]
     shown = curves.unmasked if curves.masked is None else curves.masked
     for resolution in at:
         from vitreous.reconstruction.fsc import correlation_at
 
-        findings.append(Finding(f"fsc_at_{resolution:g}_angstrom", f"FSC at {resolution:g} Å", correlation_at(shown, resolution, curves.frequency), digits=3))
+        findings.append(
+            Finding(
+                f"fsc_at_{resolution:g}_angstrom",
+                f"FSC at {resolution:g} Å",
+                correlation_at(shown, resolution, curves.frequency),
+                digits=3,
+            )
+        )
     print_outcome(Outcome(findings, tables={"fsc": curves.columns()}), as_json=json)
     return 0

@@ -14,7 +14,9 @@ from vitreous.io.info import describe
 from vitreous.jobs.folder import plain
 
 
-def run(*files: Annotated[Path, Parameter(help="Maps, stacks, STAR and .cs files, atomic models")], json: Json = False) -> int:
+def run(
+    *files: Annotated[Path, Parameter(help="Maps, stacks, STAR and .cs files, atomic models")], json: Json = False
+) -> int:
     """Print facts about each file."""
     if not files:
         raise SettingsProblem("no file", "at least one", "name the files to look at")

@@ -20,8 +20,12 @@ def run(
     map: Annotated[Path, Parameter(help="The map")],
     out: Annotated[Path, Parameter(help="The mask to write (.mrc)")],
     *,
-    threshold: Annotated[float | None, Parameter(help="Density at the surface of the low-passed map, instead of a measured one")] = None,
-    low_pass: Annotated[float | None, Parameter(help="Resolution to which the map is filtered first, in angstrom")] = None,
+    threshold: Annotated[
+        float | None, Parameter(help="Density at the surface of the low-passed map, instead of a measured one")
+    ] = None,
+    low_pass: Annotated[
+        float | None, Parameter(help="Resolution to which the map is filtered first, in angstrom")
+    ] = None,
     grow: Annotated[float | None, Parameter(help="Grow the region by this many voxels")] = None,
     edge: Annotated[float | None, Parameter(help="Width of the soft edge, in voxels")] = None,
     radius: Annotated[float | None, Parameter(help="Make a sphere of this radius in voxels instead")] = None,
@@ -36,7 +40,14 @@ def run(
     if radius is not None:
         mask = spherical_mask(volume.box, radius, 3.0 if edge is None else edge)
     else:
-        mask = automatic_mask(volume.data, volume.pixel_size, threshold=threshold, low_pass_resolution=low_pass, grow_px=grow, edge_px=edge)
+        mask = automatic_mask(
+            volume.data,
+            volume.pixel_size,
+            threshold=threshold,
+            low_pass_resolution=low_pass,
+            grow_px=grow,
+            edge_px=edge,
+        )
     write_volume(out, Volume(mask.values, volume.pixel_size), label="vitreous soft mask")
     findings = [
         Finding("mask_fraction", "mask", mask.volume_fraction, "of the box", digits=4),

@@ -31,7 +31,14 @@ SECONDS_BEFORE_BAR = 2.0
 def run_command(command: Command, function: Callable[..., int | None], arguments: list[str]) -> int:
     """Parse the arguments by the function's signature and call it."""
     name = " ".join(("vitreous", *command.words))
-    app = App(name=name, help=f"{command.summary}.\n\nExample: `{command.example}`", version_flags=(), result_action="return_value", suppress_keyboard_interrupt=False)
+    app = App(
+        name=name,
+        default_parameter=Parameter(negative_iterable=()),
+        help=f"{command.summary}.\n\nExample: `{command.example}`",
+        version_flags=(),
+        result_action="return_value",
+        suppress_keyboard_interrupt=False,
+    )
     app.default(function)
     try:
         return app(arguments, exit_on_error=False, print_error=False) or 0
@@ -96,9 +103,23 @@ class _Bars:
     def _started(self):
         if self._display is None:
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
 
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._display = Progress(*columns, console=Console(stderr=True), transient=True)
             self._display.start()
         return self._display

@@ -11,12 +11,12 @@ from pathlib import Path
 def use_persistent_cache() -> None:
     """Tell JAX to keep compiled programs on disk, whatever they cost to compile. Call it before the first computation.
 
-    A folder that the user chose (JAX_COMPILATION_CACHE_DIR, or `jax.config`) stays. Without a folder that can be written to, programs
-    are compiled in every run.
+    A folder that the user chose (JAX_COMPILATION_CACHE_DIR, or `jax.config`) stays. Without a folder that can be
+    written to, programs are compiled in every run.
     """
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if getattr(jax.config, "jax_compilation_cache_dir", None):
         return
     folder = cache_folder() / "xla"
     with suppress(OSError):
@@ -29,7 +29,9 @@ def use_persistent_cache() -> None:
 
 
 def cache_folder() -> Path:
-    """Where the program keeps what it can make again: $XDG_CACHE_HOME/vitreous, or the platform's own place for such files."""
+    """Where the program keeps what it can make again: $XDG_CACHE_HOME/vitreous, or the platform's own place for such
+    files.
+    """
     chosen = os.environ.get("XDG_CACHE_HOME")
     if chosen and os.path.isabs(chosen):  # a relative one must be ignored, by the specification
         return Path(chosen) / "vitreous"

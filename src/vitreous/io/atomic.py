@@ -28,7 +28,8 @@ _REASONS = {
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary name beside `path` to write to; it becomes `path` when the block ends, and is removed if the block fails.
+    """A temporary name beside `path` to write to; it becomes `path` when the block ends, and is removed if the block
+    fails.
 
     The suffix is kept. A full disk, a missing folder or a lack of permission becomes one OutputProblem.
 
@@ -47,8 +48,8 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        own = isinstance(error, OSError) and error.filename in (None, str(temporary), temporary)
-        if own and error.errno in _REASONS:
+        about_this = isinstance(error, OSError) and error.filename in (None, str(temporary), temporary)
+        if about_this and isinstance(error, OSError) and error.errno in _REASONS:
             reason, remedy = _REASONS[error.errno]
             raise OutputProblem(f"{path} cannot be written: {reason}", "", remedy) from error
         raise

@@ -25,16 +25,23 @@ _WATER = frozenset(["HOH", "DOD", "WAT", "H2O"])
 def read_atoms(path: str | os.PathLike[str], *, waters: bool = True) -> Atoms:
     """The atoms of an mmCIF or PDB file (.gz too), told apart by content.
 
-    Of an ensemble the first model is taken. Of alternative positions of a residue the one with the highest occupancy stays, the first
-    if they are equal, so that no atom is there twice. Hydrogens come as they are in the file; `waters=False` leaves out water.
+    Of an ensemble the first model is taken. Of alternative positions of a residue the one with the highest occupancy
+    stays, the first if they are equal, so that no atom is there twice. Hydrogens come as they are in the file;
+    `waters=False` leaves out water.
 
-    Raises FileProblem, FormatProblem (neither format) and DataProblem (no atoms, an element that is not known, no finite coordinates).
+    Raises FileProblem, FormatProblem (neither format) and DataProblem (no atoms, an element that is not known, no
+    finite coordinates).
     """
     path = require_file(path)
     structure = _structure(path, _text(path))
     if len(structure) == 0:
         raise DataProblem(f"{path} holds no atoms", "an atomic model")
-    residues = [(chain.name, residue) for chain in structure[0] for residue in _residues(chain) if waters or residue.name not in _WATER]
+    residues = [
+        (chain.name, residue)
+        for chain in structure[0]
+        for residue in _residues(chain)
+        if waters or residue.name not in _WATER
+    ]
     rows = [row for name, residue in residues for row in _residue_rows(path, name, residue)]
     if not rows:
         raise DataProblem(f"{path} holds no atoms", "an atomic model")
@@ -63,7 +70,9 @@ def _text(path: Path) -> str:
             raise FileProblem(f"{path} cannot be unpacked ({error})", "a whole gzip file", "copy it again") from None
     if b"\0" in content[:4096]:
         raise FormatProblem(f"{path} is a binary file", "an mmCIF or PDB file")
-    return content.decode("latin-1").encode("ascii", "replace").decode()  # names of atoms are ASCII; PDB columns count bytes
+    return (
+        content.decode("latin-1").encode("ascii", "replace").decode()
+    )  # names of atoms are ASCII; PDB columns count bytes
 
 
 def _structure(path: Path, text: str) -> gemmi.Structure:
@@ -80,7 +89,8 @@ def _structure(path: Path, text: str) -> gemmi.Structure:
 
 
 def _residues(chain: gemmi.Chain) -> Iterator[gemmi.Residue]:
-    """The residues, and where several share one place (different amino acids as alternatives) the most occupied of them."""
+    """The residues, and where several share one place (different amino acids as alternatives) the most occupied of
+    them."""
     for _, group in itertools.groupby(chain, key=lambda residue: (residue.seqid.num, residue.seqid.icode)):
         residues = list(group)
         if len(residues) > 1 and all(atom.altloc != "\0" for residue in residues for atom in residue):
@@ -95,9 +105,14 @@ def _residue_rows(path: Path, chain: str, residue: gemmi.Residue) -> list[tuple[
         if atom.altloc not in ("\0", kept):
             continue
         if atom.element.name == "X":
-            raise DataProblem(f"{path}: atom {atom.name} of {residue.name} {residue.seqid} in chain {chain} has no known element", "an element symbol")
+            raise DataProblem(
+                f"{path}: atom {atom.name} of {residue.name} {residue.seqid} in chain {chain} has no known element",
+                "an element symbol",
+            )
         position = atom.pos.x, atom.pos.y, atom.pos.z
-        rows.append((position, atom.element.name.upper(), atom.b_iso, atom.occ, chain, residue.name, residue.seqid.num or 0))
+        rows.append(
+            (position, atom.element.name.upper(), atom.b_iso, atom.occ, chain, residue.name, residue.seqid.num or 0)
+        )
     return rows
 
 

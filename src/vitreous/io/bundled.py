@@ -1,8 +1,9 @@
 """Atomic models that come with the program, so that it has something to work on where there is no file and no network.
 
-A model is reduced to element, coordinates, B factor, chain and residue, quantised and packed (`data/README.md`). Coordinates are
-rounded to 0.05 angstrom, an error of 0.014 angstrom rms along each axis, which attenuates amplitudes as a B factor of 0.016 A^2
-would; B factors are rounded to 1 A^2. Neighbouring atoms are bonded: differences between them are small numbers and pack well.
+A model is reduced to element, coordinates, B factor, chain and residue, quantised and packed (`data/README.md`).
+Coordinates are rounded to 0.05 angstrom, an error of 0.014 angstrom rms along each axis, which attenuates amplitudes as
+a B factor of 0.016 A^2 would; B factors are rounded to 1 A^2. Neighbouring atoms are bonded: differences between them
+are small numbers and pack well.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def bundled_file(name: str) -> Iterator[Path]:
 
 
 def reduce_atoms(atoms: Atoms, path: str | os.PathLike[str], *, citation: str) -> None:
-    """Write atoms in the reduced form that `read_reduced` reads. `citation` is one line: entry, authors, journal, DOI, licence.
+    """Write atoms in the reduced form that `read_reduced` reads. `citation` is one line: entry, authors, journal, DOI,
+    licence.
 
     Raises DataProblem for what the form does not keep: occupancies other than 1.
     """
@@ -148,7 +150,9 @@ def _residue_starts(atoms: Atoms) -> np.ndarray:
 
 
 def _packed(values: np.ndarray) -> np.ndarray:
-    """Differences along the last axis as unsigned numbers (0, -1, 1, -2, ... become 0, 1, 2, 3, ...), low bytes before high bytes."""
+    """Differences along the last axis as unsigned numbers (0, -1, 1, -2, ... become 0, 1, 2, 3, ...), low bytes before
+    high bytes.
+    """
     whole = np.asarray(values, dtype=np.int64)
     steps = np.diff(whole, axis=-1, prepend=0)
     folded = np.where(steps < 0, -2 * steps - 1, 2 * steps)

@@ -1,8 +1,8 @@
 """Columns that one format carries for the other, so that a conversion there and back loses nothing.
 
-RELION keeps columns whose labels it does not know, and cryoSPARC fields with prefixes that it does not know. A STAR file made from a
-.cs file therefore has cryoSPARC's own fields under their names ("uid", "alignments3D/error"; vectors as "[a,b]"), and a .cs file made from a
-STAR file has RELION's own columns with the prefix "relion/".
+RELION keeps columns whose labels it does not know, and cryoSPARC fields with prefixes that it does not know. A STAR
+file made from a .cs file therefore has cryoSPARC's own fields under their names ("uid", "alignments3D/error"; vectors
+as "[a,b]"), and a .cs file made from a STAR file has RELION's own columns with the prefix "relion/".
 """
 
 from __future__ import annotations
@@ -22,7 +22,20 @@ _EXACT_INTEGERS = 10**15  # longer whole numbers are names: text in a STAR file
 TYPED_FIELDS = frozenset(
     [CARRIED_HALF, "blob/path", "blob/idx", "blob/sign", "blob/psize_A", "blob/shape"]
     + [f"alignments3D/{name}" for name in ("split", "pose", "shift", "psize_A")]
-    + [f"ctf/{name}" for name in ("exp_group_id", "accel_kv", "cs_mm", "amp_contrast", "tilt_A", "shift_A", "trefoil_A", "tetra_A", "anisomag")]
+    + [
+        f"ctf/{name}"
+        for name in (
+            "exp_group_id",
+            "accel_kv",
+            "cs_mm",
+            "amp_contrast",
+            "tilt_A",
+            "shift_A",
+            "trefoil_A",
+            "tetra_A",
+            "anisomag",
+        )
+    ]
     + [f"ctf/{name}" for name in ("df1_A", "df2_A", "df_angle_rad", "phase_shift_rad", "bfactor", "scale")]
 )
 
@@ -33,7 +46,8 @@ def is_cryosparc(name: str) -> bool:
 
 
 def for_star(table: Table, typed: Container[str]) -> Table:
-    """The columns of a .cs table for a STAR file, without the `typed` ones, which `Particles` has in fields of its own."""
+    """The columns of a .cs table for a STAR file, without the `typed` ones, which `Particles` has in fields of its
+    own."""
     columns: dict[str, Any] = {}
     for name, column in table.columns.items():
         if name in typed:
@@ -46,7 +60,8 @@ def for_star(table: Table, typed: Container[str]) -> Table:
 
 
 def for_cryosparc(table: Table, typed: Container[str]) -> Table:
-    """The columns of a STAR table for a .cs file: cryoSPARC's own restored, RELION's with a prefix, without the `typed` ones."""
+    """The columns of a STAR table for a .cs file: cryoSPARC's own restored, RELION's with a prefix, without the
+    `typed` ones."""
     columns: dict[str, Any] = {}
     for name, column in table.columns.items():
         if is_cryosparc(name):
@@ -64,7 +79,9 @@ def _scalar(column: Any) -> Any:
         flat = column.reshape(len(column), -1)
         if flat.dtype.kind == "f":
             flat = _short_doubles(flat)
-        return np.array(["[" + ",".join(map(repr, row)) + "]" for row in flat.tolist()] or [""], dtype=object)[: len(column)]
+        return np.array(["[" + ",".join(map(repr, row)) + "]" for row in flat.tolist()] or [""], dtype=object)[
+            : len(column)
+        ]
     if column.dtype.kind == "f":
         return _short_doubles(column)
     if column.dtype.kind in "iu" and len(column) and int(column.max()) >= _EXACT_INTEGERS:
@@ -77,7 +94,8 @@ def _short_doubles(values: np.ndarray) -> np.ndarray:
 
 
 def _restored(name: str, column: Any) -> Any:
-    """A cryoSPARC field from its STAR column, in the type that cryoSPARC uses: uint64 for identities, uint32, float32, vectors."""
+    """A cryoSPARC field from its STAR column, in the type that cryoSPARC uses: uint64 for identities, uint32,
+    float32, vectors."""
     values = np.asarray(column)
     if name == "uid" or name.endswith(("_uid", "/import_sig")):
         texts = [str(value) for value in values.tolist()]

@@ -1,6 +1,7 @@
 """The two containers of cryoSPARC's .cs files: bytes to a `Table` and back.
 
-NUMPY (cryoSPARC 2 to 5): one structured array in NumPy's .npy format, text as fixed-width bytes; headers may be very long.
+NUMPY (cryoSPARC 2 to 5): one structured array in NumPy's .npy format, text as fixed-width bytes; headers may be very
+long.
 
 CSDAT (4.2 and later, optional): columns one after another, each on its own compressed by lz4:
 
@@ -9,8 +10,10 @@ CSDAT (4.2 and later, optional): columns one after another, each on its own comp
     4         h, length of the header (uint32; all numbers little-endian)
     h         JSON: {"length": rows, "dtype": [[name, type] or [name, type, shape], ...], "compression": "lz4" or null,
               "compressed_fields": [names]}
-    4 + c     for each column, absent if there are no rows: c (uint32), then its c bytes; one lz4 block (without size) if its name
-              is among the compressed fields, plain values otherwise. Text ("|O") is a uint64 a row: an offset into the heap
+    4 + c     for each column, absent if there are no rows: c (uint32), then its c bytes; one lz4 block (without size)
+    if its name
+              is among the compressed fields, plain values otherwise. Text ("|O") is a uint64 a row: an offset into
+              the heap
     rest      the heap: texts, each ended by a zero byte; offset 0 is the empty text
 """
 
@@ -31,6 +34,7 @@ from vitreous.model.table import Table, TextColumn
 
 NUMPY, CSDAT = b"\x93NUMPY", b"\x95CSDAT"
 CONTAINERS = {"numpy": NUMPY, "csdat": CSDAT}
+_CHUNK_ROWS = 1 << 14
 _MAX_HEADER = 1 << 28
 _LZ4_RATIO = 260  # lz4 packs no better than 255 : 1; more is a damaged header
 _UINT32_MAX = (1 << 32) - 1
@@ -70,17 +74,28 @@ def _read_numpy(path: Path, stream: BinaryIO) -> Table:
     try:
         shape, _, dtype = reader(stream, max_header_size=_MAX_HEADER)
     except Exception as error:  # the header is text that NumPy evaluates: what a damaged one raises is anyone's guess
-        raise FormatProblem(f"{path} has a damaged header ({type(error).__name__})", "a cryoSPARC dataset", "copy the file again") from None
+        raise FormatProblem(
+            f"{path} has a damaged header ({type(error).__name__})", "a cryoSPARC dataset", "copy the file again"
+        ) from None
     if dtype.names is None or len(shape) != 1 or dtype.hasobject or dtype.itemsize == 0:
-        raise FormatProblem(f"{path} holds an array of {dtype} and shape {shape}", "rows of named columns, without pickled objects")
+        raise FormatProblem(
+            f"{path} holds an array of {dtype} and shape {shape}", "rows of named columns, without pickled objects"
+        )
     rows, offset = int(shape[0]), stream.tell()
     have, need = path.stat().st_size - offset, rows * dtype.itemsize
     if rows < 0 or have < need:
-        raise FileProblem(f"{path} has {have} bytes of rows", f"{need} bytes for {rows} rows", "the file is truncated: copy it again")
+        raise FileProblem(
+            f"{path} has {have} bytes of rows", f"{need} bytes for {rows} rows", "the file is truncated: copy it again"
+        )
     if rows == 0:
         return Table({name: _column(np.empty(0, dtype[name])) for name in dtype.names})
     records = np.memmap(path, dtype=dtype, mode="r", offset=offset, shape=(rows,))
-    return Table({name: _column(np.array(records[name])) for name in dtype.names})
+    columns = {name: np.empty((rows, *dtype[name].shape), dtype=dtype[name].base) for name in dtype.names}
+    for start in range(0, rows, _CHUNK_ROWS):  # a few rows at a time: each part of the file passes through memory once
+        chunk = np.array(records[start : start + _CHUNK_ROWS])
+        for name, values in columns.items():
+            values[start : start + len(chunk)] = chunk[name]
+    return Table({name: _column(values) for name, values in columns.items()})
 
 
 def _column(values: np.ndarray) -> np.ndarray | TextColumn:
@@ -120,7 +135,9 @@ def _read_csdat(path: Path, stream: BinaryIO) -> Table:
     return Table(columns)
 
 
-def _csdat_header(path: Path, stream: BinaryIO, size: int) -> tuple[int, list[tuple[str, str, tuple[int, ...]]], set[str]]:
+def _csdat_header(
+    path: Path, stream: BinaryIO, size: int
+) -> tuple[int, list[tuple[str, str, tuple[int, ...]]], set[str]]:
     length = int.from_bytes(_exactly(path, stream, 4, size), "little")
     try:
         header = json.loads(_exactly(path, stream, length, size))
@@ -129,7 +146,11 @@ def _csdat_header(path: Path, stream: BinaryIO, size: int) -> tuple[int, list[tu
         if not isinstance(rows, int) or rows < 0 or header["compression"] not in ("lz4", None):
             raise ValueError(header["compression"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise FormatProblem(f"{path} has a damaged header ({type(error).__name__}: {error})", "a cryoSPARC dataset", "copy the file again") from None
+        raise FormatProblem(
+            f"{path} has a damaged header ({type(error).__name__}: {error})",
+            "a cryoSPARC dataset",
+            "copy the file again",
+        ) from None
     if len({name for name, _, _ in fields}) < len(fields):
         raise FormatProblem(f"{path} names a column twice", "each column once")
     return rows, fields, packed
@@ -166,13 +187,21 @@ def _unpack(path: Path, name: str, content: bytes, count: int, *, packed: bool) 
         except (lz4.block.LZ4BlockError, ValueError, OverflowError, MemoryError):
             content = b""
     if len(content) != count:
-        raise FormatProblem(f"the column {name} of {path} does not hold {count} bytes", "values for every row", "the file is damaged: copy it again")
+        raise FormatProblem(
+            f"the column {name} of {path} does not hold {count} bytes",
+            "values for every row",
+            "the file is damaged: copy it again",
+        )
     return content
 
 
 def _heap_text(path: Path, name: str, offsets: np.ndarray, heap: bytes) -> TextColumn:
     if offsets.ndim != 1 or (len(offsets) and int(offsets.max()) >= max(len(heap), 1)):
-        raise FormatProblem(f"the text column {name} of {path} points outside its texts", "offsets inside", "the file is damaged: copy it again")
+        raise FormatProblem(
+            f"the text column {name} of {path} points outside its texts",
+            "offsets inside",
+            "the file is damaged: copy it again",
+        )
 
     def decode(offset: int) -> str:
         end = heap.find(b"\0", offset)
@@ -191,10 +220,17 @@ def write_dataset(path: str | os.PathLike[str], table: Table, *, container: str 
 
 def _write_numpy(stream: BinaryIO, table: Table) -> None:
     columns = {name: _fixed_width(column) for name, column in table.columns.items()}
-    records = np.empty(len(table), dtype=[(name, values.dtype.str, values.shape[1:]) for name, values in columns.items()])
+    records = np.empty(
+        len(table), dtype=[(name, values.dtype.str, values.shape[1:]) for name, values in columns.items()]
+    )
     for name, values in columns.items():
         records[name] = values
-    np.lib.format.write_array(stream, records, allow_pickle=False)
+    header = np.lib.format.header_data_from_array_1_0(records)
+    try:
+        np.lib.format.write_array_header_1_0(stream, header)
+    except ValueError:  # too long for the first version of the format
+        np.lib.format.write_array_header_2_0(stream, header)
+    stream.write(records.view(np.uint8).data if len(records) else b"")  # ndarray.tofile hides why a write fails
 
 
 def _fixed_width(column: Any) -> np.ndarray:
@@ -236,14 +272,24 @@ def _write_csdat(stream: BinaryIO, table: Table) -> None:
             values = np.ascontiguousarray(column)
             values = values.astype(values.dtype.newbyteorder("<"))
             columns[name] = (values.dtype.str, values)
-    plain = {"uid"} | {name for name, (_, values) in columns.items() if values.nbytes > 0x7E000000}  # the largest lz4 block
+    plain = {"uid"} | {
+        name for name, (_, values) in columns.items() if values.nbytes > 0x7E000000
+    }  # the largest lz4 block
     packed = [name for name in columns if name not in plain]
-    descriptions = [[name, kind, *([list(values.shape[1:])] if values.ndim > 1 else [])] for name, (kind, values) in columns.items()]
-    header = json.dumps({"length": len(table), "dtype": descriptions, "compression": "lz4", "compressed_fields": packed}).encode()
+    descriptions = [
+        [name, kind, *([list(values.shape[1:])] if values.ndim > 1 else [])] for name, (kind, values) in columns.items()
+    ]
+    header = json.dumps(
+        {"length": len(table), "dtype": descriptions, "compression": "lz4", "compressed_fields": packed}
+    ).encode()
     stream.write(CSDAT + len(header).to_bytes(4, "little") + header)
     for name, (_, values) in columns.items() if len(table) else ():
         if values.nbytes > _UINT32_MAX:
-            raise OutputProblem(f"the column {name} takes {values.nbytes} bytes", "less than 4 GB in a CSDAT file", "use the container 'numpy'")
+            raise OutputProblem(
+                f"the column {name} takes {values.nbytes} bytes",
+                "less than 4 GB in a CSDAT file",
+                "use the container 'numpy'",
+            )
         content = lz4.block.compress(values.tobytes(), store_size=False) if name in packed else values.tobytes()
         stream.write(len(content).to_bytes(4, "little") + content)
     stream.write(heap)

@@ -1,4 +1,5 @@
-"""cryoSPARC datasets that lie in several files: groups (.csg) and passthrough files, joined row by row through `uid`."""
+"""cryoSPARC datasets that lie in several files: groups (.csg) and passthrough files, joined row by row through
+`uid`."""
 
 from __future__ import annotations
 
@@ -18,10 +19,11 @@ UID = "uid"
 
 
 def read_group(path: str | os.PathLike[str]) -> Table:
-    """The dataset that a .csg file describes: each result (blob, ctf, alignments3D, ...) from the file that the group names for it.
+    """The dataset that a .csg file describes: each result (blob, ctf, alignments3D, ...) from the file that the group
+    names for it.
 
-    The rows and their order are those of the first file that is not a passthrough. Raises FormatProblem for a group without
-    results, FileProblem for a file that is missing, DataProblem for rows that one of the files does not have.
+    The rows and their order are those of the first file that is not a passthrough. Raises FormatProblem for a group
+    without results, FileProblem for a file that is missing, DataProblem for rows that one of the files does not have.
     """
     path = require_file(path)
     results = _results(path)
@@ -44,7 +46,9 @@ def _results(path: Path) -> dict[str, str]:
         results = content["results"]
         named = {str(name): str(result["metafile"]) for name, result in results.items()}
     except (yaml.YAMLError, RecursionError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise FormatProblem(f"{path} is not a cryoSPARC group ({type(error).__name__})", "YAML with 'results', each with a 'metafile'") from None
+        raise FormatProblem(
+            f"{path} is not a cryoSPARC group ({type(error).__name__})", "YAML with 'results', each with a 'metafile'"
+        ) from None
     if not named:
         raise FormatProblem(f"{path} names no results", "at least one result with a 'metafile'")
     return named
@@ -56,11 +60,14 @@ def _locate(group: Path, metafile: str) -> Path:
     for folder in (group.parent, *group.resolve().parent.parents):
         if (folder / name).is_file():
             return folder / name
-    raise FileProblem(f"{group} names {name}, which is neither beside it nor above", "the .cs files of the group", "copy them too")
+    raise FileProblem(
+        f"{group} names {name}, which is neither beside it nor above", "the .cs files of the group", "copy them too"
+    )
 
 
 def with_passthrough(table: Table, passthrough: Sequence[str | os.PathLike[str]], name: str) -> Table:
-    """The dataset with the columns that it lacks, taken from passthrough files by `uid`; their order does not matter."""
+    """The dataset with the columns that it lacks, taken from passthrough files by `uid`; their order does not
+    matter."""
     for file in passthrough:
         other = read_dataset(file)
         missing = [column for column in other if column not in table]
@@ -72,7 +79,9 @@ def with_passthrough(table: Table, passthrough: Sequence[str | os.PathLike[str]]
 
 def _uids(table: Table, file: Any) -> np.ndarray:
     if UID not in table:
-        raise DataProblem(f"{file} has no column '{UID}'", "the identity of each row", "give the .cs file as cryoSPARC wrote it")
+        raise DataProblem(
+            f"{file} has no column '{UID}'", "the identity of each row", "give the .cs file as cryoSPARC wrote it"
+        )
     return np.asarray(table[UID])
 
 
@@ -84,7 +93,7 @@ def matching_rows(wanted: np.ndarray, given: np.ndarray, name: str) -> np.ndarra
     missing = ordered[place] != wanted if len(given) else np.ones(len(wanted), dtype=bool)
     if missing.any():
         raise DataProblem(
-            f"{name} lacks {int(missing.sum())} of {len(wanted)} rows, the first with uid {wanted[int(np.argmax(missing))]}",
+            f"{name} lacks {int(missing.sum())} of {len(wanted)} rows, the first with uid {wanted[np.argmax(missing)]}",
             "a row for every particle",
             "give the passthrough file of the same job",
         )

@@ -22,12 +22,18 @@ def require_file(path: str | os.PathLike[str]) -> Path:
         with open(path, "rb") as stream:
             start = stream.read(len(LFS_POINTER))
     except (FileNotFoundError, NotADirectoryError):
-        raise FileProblem(f"{path} does not exist", "a readable file", "check the name and the current folder") from None
+        raise FileProblem(
+            f"{path} does not exist", "a readable file", "check the name and the current folder"
+        ) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise FileProblem(f"{path} cannot be read ({reason})", "a readable file") from None
     if not start:
         raise FileProblem(f"{path} is empty", "a file with content", "write or copy it again")
     if start == LFS_POINTER:
-        raise FileProblem(f"{path} is a git-LFS pointer, not the file itself", "the file's content", "run 'git lfs pull' where it came from")
+        raise FileProblem(
+            f"{path} is a git-LFS pointer, not the file itself",
+            "the file's content",
+            "run 'git lfs pull' where it came from",
+        )
     return path

@@ -10,9 +10,11 @@ from vitreous.model.table import TextColumn
 
 
 def distinct_rows(columns: Iterable[np.ndarray | TextColumn], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """(first, index): the first row of each distinct combination of values, in order of appearance, and the combination of each row.
+    """(first, index): the first row of each distinct combination of values, in order of appearance, and the
+    combination of each row.
 
-    A column [n, ...] may have several values a row. NaN equals NaN. Columns that are constant, the usual case, cost one comparison.
+    A column [n, ...] may have several values a row. NaN equals NaN. Columns that are constant, the usual case, cost
+    one comparison.
     """
     index = np.zeros(count, dtype=np.int64)
     for column in columns:

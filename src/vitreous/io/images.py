@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -19,8 +20,9 @@ _OPEN_STACKS = 64
 
 
 def find_stack(name: str, folder: Path, datadir: Sequence[Path] = ()) -> Path | None:
-    """Where the stack called `name` lies: tried in `folder` (that of the particle file), in its parents up to the root, then in each
-    `datadir`, there also by its last part alone. A leading '>' is cryoSPARC's and not part of the name. None if it is nowhere."""
+    """Where the stack called `name` lies: tried in `folder` (that of the particle file), in its parents up to the
+    root, then in each `datadir`, there also by its last part alone. A leading '>' is cryoSPARC's and not part of the
+    name. None if it is nowhere."""
     relative = Path(name.removeprefix(">"))
     folder = folder.resolve()
     for base in (folder, *folder.parents, *datadir):
@@ -37,7 +39,8 @@ def _is_file(path: Path) -> bool:
 
 
 class _Maps:
-    """At most `_OPEN_STACKS` memory maps at a time, the least recently used closed first. Empty again after a trip between processes."""
+    """At most `_OPEN_STACKS` memory maps at a time, the least recently used closed first. Empty again after a trip
+    between processes."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[Path, np.ndarray] = OrderedDict()
@@ -85,11 +88,15 @@ class ParticleImages:
         """The images of these rows in the order given, float32 [m, y, x]."""
         chosen = self.names.rows(rows)
         images = np.empty((len(chosen), self.box, self.box), dtype=np.float32)
-        with np.errstate(invalid="ignore"):  # NaNs of every kind pass quietly: whoever uses the pixels decides what they mean
+        with np.errstate(
+            invalid="ignore"
+        ):  # NaNs of every kind pass quietly: whoever uses the pixels decides what they mean
             for code, place in _groups(chosen.path_code):
                 header = self.headers[code]
                 assert header is not None
-                images[place] = self.maps.get(header)[_as_slice(chosen.index[place])]
+                pixels = self.maps.get(header)
+                images[place] = pixels[_as_slice(chosen.index[place])]
+                _release(pixels)
         return images
 
     def rows(self, selection: slice | np.ndarray) -> ParticleImages:
@@ -100,14 +107,16 @@ class ParticleImages:
 def open_images(names: ImageName, folder: Path, datadir: Sequence[Path] = ()) -> ParticleImages:
     """Find and check the stacks of all particles; no pixel is read.
 
-    Raises FileProblem naming a stack that is missing or truncated, DataProblem for rows that point outside their stack and for boxes
-    that differ.
+    Raises FileProblem naming a stack that is missing or truncated, DataProblem for rows that point outside their
+    stack and for boxes that differ.
     """
     if len(names) == 0:
         raise DataProblem("no particles", "at least one row")
     counts = np.bincount(names.path_code, minlength=len(names.paths))
     highest = np.full(len(names.paths), -1, dtype=np.int64)
+    lowest = np.zeros(len(names.paths), dtype=np.int64)
     np.maximum.at(highest, names.path_code, names.index)
+    np.minimum.at(lowest, names.path_code, names.index)
     headers: list[MrcHeader | None] = []
     for code, name in enumerate(names.paths):
         if counts[code] == 0:
@@ -121,7 +130,7 @@ def open_images(names: ImageName, folder: Path, datadir: Sequence[Path] = ()) ->
                 "give the folder that the names start from as --datadir",
             )
         header = square_stack_header(path)
-        if highest[code] >= header.shape[0] or names.index[names.path_code == code].min() < 0:
+        if highest[code] >= header.shape[0] or lowest[code] < 0:
             _refuse_row(names, code, header)
         headers.append(header)
     return ParticleImages(names, tuple(headers), _one_box(headers), _Maps())
@@ -139,14 +148,23 @@ def _refuse_row(names: ImageName, code: int, header: MrcHeader) -> None:
 
 def _one_box(headers: Sequence[MrcHeader | None]) -> int:
     known = [header for header in headers if header is not None]
+    box = known[0].shape[1]
     for header in known:
-        if header.shape[1] != known[0].shape[1]:
+        if header.shape[1] != box:
             raise DataProblem(
-                f"images of {known[0].shape[1]} pixels in {known[0].path} and of {header.shape[1]} pixels in {header.path}",
+                f"images of {box} pixels in {known[0].path} and of {header.shape[1]} pixels in {header.path}",
                 "one box size for all particles",
                 "crop or rescale them to one box",
             )
-    return known[0].shape[1]
+    return box
+
+
+def _release(pixels: np.ndarray) -> None:
+    """Let go of the pages of a memory map that have been copied: they stay in the system's cache, but no longer count as this
+    process's memory, which so does not grow with the stack."""
+    mapped = getattr(pixels, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _groups(codes: np.ndarray) -> list[tuple[int, slice | np.ndarray]]:

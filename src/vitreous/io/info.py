@@ -34,8 +34,9 @@ UNKNOWN_PIXEL = "unknown (the header says 0)"
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a file holds: `kind` ("volume", "image", "stack", "particles", "star", "dataset" or "atoms"), `path`, `bytes`, and facts that
-    depend on the kind. Lengths are in angstrom. Raises FileProblem or FormatProblem as the readers do."""
+    """What a file holds: `kind` ("volume", "image", "stack", "particles", "star", "dataset" or "atoms"), `path`,
+    `bytes`, and facts that depend on the kind. Lengths are in angstrom. Raises FileProblem or FormatProblem as the
+    readers do."""
     path = require_file(path)
     about = {"mrc": _about_mrc, "star": _about_star, "cryosparc": _about_cryosparc, "atoms": _about_atoms}[_kind(path)]
     facts = about(path)
@@ -76,7 +77,9 @@ def _about_mrc(path: Path) -> dict[str, Any]:
         "start": list(header.start),
         "axes": "".join("xyz"[axis - 1] for axis in header.axes),
         "space_group": header.space_group,
-        "extended_header": f"{header.extended_type or 'untyped'}, {header.extended_bytes} bytes" if header.extended_bytes else "none",
+        "extended_header": f"{header.extended_type or 'untyped'}, {header.extended_bytes} bytes"
+        if header.extended_bytes
+        else "none",
         "byte_order": header.byte_order,
         "packed": header.compression or "no",
         "labels": list(header.labels),
@@ -98,7 +101,13 @@ def _statistics(data: np.ndarray, chosen: np.ndarray) -> dict[str, Any]:
             total, squares, count = total + float(finite.sum()), squares + float((finite**2).sum()), count + finite.size
     mean = total / count if count else float("nan")
     deviation = float(np.sqrt(max(squares / count - mean**2, 0.0))) if count else float("nan")
-    facts: dict[str, Any] = {"minimum": low, "maximum": high, "mean": mean, "standard_deviation": deviation, "not_finite": bad}
+    facts: dict[str, Any] = {
+        "minimum": low,
+        "maximum": high,
+        "mean": mean,
+        "standard_deviation": deviation,
+        "not_finite": bad,
+    }
     if len(chosen) < len(data):
         facts["values_of"] = f"{len(chosen)} of {len(data)} sections"
     return facts
@@ -115,7 +124,9 @@ def _about_star(path: Path) -> dict[str, Any]:
 
 def _blocks(star: StarFile) -> list[dict[str, Any]]:
     return [
-        {"name": name, "rows": len(block), "columns": len(block.names)} if isinstance(block, Table) else {"name": name, "entries": len(block)}
+        {"name": name, "rows": len(block), "columns": len(block.names)}
+        if isinstance(block, Table)
+        else {"name": name, "entries": len(block)}
         for name, block in star.items()
     ]
 
@@ -124,7 +135,12 @@ def _about_cryosparc(path: Path) -> dict[str, Any]:
     if path.suffix == ".csg":
         return {"container": "group", **_about_particles(cryosparc.read_particles(path, load_images=False))}
     table = read_dataset(path)
-    facts: dict[str, Any] = {"kind": "dataset", "container": dataset_container(path), "rows": len(table), "fields": table.names}
+    facts: dict[str, Any] = {
+        "kind": "dataset",
+        "container": dataset_container(path),
+        "rows": len(table),
+        "fields": table.names,
+    }
     if len(table) and "blob/path" in table and "blob/idx" in table:
         facts.update(_about_particles(cryosparc.read_particles(path, load_images=False)))
     return facts
@@ -156,7 +172,11 @@ def _about_particles(particles: Particles) -> dict[str, Any]:
         "ctf": particles.ctf is not None,
         "half_sets": None if half is None else [int((half == 1).sum()), int((half == 2).sum())],
         "columns": particles.table.names,
-        **({} if particles.ctf is None else {"defocus": [float(particles.ctf.defocus.min()), float(particles.ctf.defocus.max())]}),
+        **(
+            {}
+            if particles.ctf is None
+            else {"defocus": [float(particles.ctf.defocus.min()), float(particles.ctf.defocus.max())]}
+        ),
     }
 
 

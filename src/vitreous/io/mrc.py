@@ -1,8 +1,8 @@
 """MRC files: headers, volumes, images and stacks of the MRC2014 format and of what programs made of it before.
 
-Format: Cheng et al. 2015, J. Struct. Biol. 192:146, doi:10.1016/j.jsb.2015.04.002. Read are the modes 0 (int8), 1 (int16), 2 (float32),
-4 (complex64), 6 (uint16) and 12 (float16), in both byte orders, with extended headers, plain or packed by gzip or bzip2.
-Pixels of plain files are memory-mapped: nothing is read before it is asked for.
+Format: Cheng et al. 2015, J. Struct. Biol. 192:146, doi:10.1016/j.jsb.2015.04.002. Read are the modes 0 (int8), 1
+(int16), 2 (float32), 4 (complex64), 6 (uint16) and 12 (float16), in both byte orders, with extended headers, plain or
+packed by gzip or bzip2. Pixels of plain files are memory-mapped: nothing is read before it is asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from mrcfile.dtypes import HEADER_DTYPE
@@ -32,8 +32,9 @@ _PIECE = 1 << 24
 class MrcHeader:
     """What the header of an MRC file says, in the order of the file: `shape` is (sections, rows, columns).
 
-    `pixel_size` is (x, y, z) in angstrom, None where the header gives none (0, negative, or no sampling); a single image may have 0 in z.
-    `axes` says which of x (1), y (2), z (3) the columns, rows and sections are; `start` is (nxstart, nystart, nzstart).
+    `pixel_size` is (x, y, z) in angstrom, None where the header gives none (0, negative, or no sampling); a single
+    image may have 0 in z. `axes` says which of x (1), y (2), z (3) the columns, rows and sections are; `start` is
+    (nxstart, nystart, nzstart).
     """
 
     path: Path
@@ -71,29 +72,42 @@ def read_header(path: str | os.PathLike[str]) -> MrcHeader:
     raw = _read_bytes(path, compression, HEADER_BYTES)
     if len(raw) < HEADER_BYTES:
         verb = "unpacks to" if compression else "has"
-        raise FileProblem(f"{path} {verb} {len(raw)} bytes", f"an MRC header of {HEADER_BYTES} bytes", "the file is truncated or of another kind")
+        raise FileProblem(
+            f"{path} {verb} {len(raw)} bytes",
+            f"an MRC header of {HEADER_BYTES} bytes",
+            "the file is truncated or of another kind",
+        )
     header = _parse_header(path, raw, compression)
     if not compression:
         have, need = path.stat().st_size, header.data_offset + header.data_bytes
         if have < need:
             raise FileProblem(
-                f"{path} has {have} bytes", f"{need} bytes for {header.shape} pixels of mode {header.mode}", "the file is truncated: copy it again"
+                f"{path} has {have} bytes",
+                f"{need} bytes for {header.shape} pixels of mode {header.mode}",
+                "the file is truncated: copy it again",
             )
     return header
 
 
 def read_data(header: MrcHeader) -> np.ndarray:
-    """The pixels [sections, rows, columns] in the type and byte order of the file: a read-only memory map, or an array if packed."""
+    """The pixels [sections, rows, columns] in the type and byte order of the file: a read-only memory map, or an
+    array if packed."""
     if not header.compression:
         try:
             return np.memmap(header.path, dtype=header.dtype, mode="r", offset=header.data_offset, shape=header.shape)
         except (OSError, ValueError) as error:
-            raise FileProblem(f"{header.path} cannot be read any more ({error})", "the file as it was when opened", "do not change it meanwhile") from None
+            raise FileProblem(
+                f"{header.path} cannot be read any more ({error})",
+                "the file as it was when opened",
+                "do not change it meanwhile",
+            ) from None
     need = header.data_offset + header.data_bytes
     raw = _read_bytes(header.path, header.compression, need)
     if len(raw) < need:
         raise FileProblem(
-            f"{header.path} unpacks to {len(raw)} bytes", f"{need} bytes for {header.shape} pixels of mode {header.mode}", "the file is truncated: copy it again"
+            f"{header.path} unpacks to {len(raw)} bytes",
+            f"{need} bytes for {header.shape} pixels of mode {header.mode}",
+            "the file is truncated: copy it again",
         )
     return np.frombuffer(raw, dtype=header.dtype, offset=header.data_offset).reshape(header.shape)
 
@@ -101,8 +115,9 @@ def read_data(header: MrcHeader) -> np.ndarray:
 def read_volume(path: str | os.PathLike[str], pixel_size: float | None = None) -> Volume:
     """A map as float32 [z, y, x], whatever the order of axes in the file, with its pixel size in angstrom.
 
-    `pixel_size` replaces the header's; it is needed where the header says 0 ("unknown"). The start fields and the origin of the header
-    place the map in a crystal or beside a model: they are not used here, the origin of a volume is its centre voxel.
+    `pixel_size` replaces the header's; it is needed where the header says 0 ("unknown"). The start fields and the
+    origin of the header place the map in a crystal or beside a model: they are not used here, the origin of a volume
+    is its centre voxel.
     """
     header = read_header(path)
     if header.shape[0] == 1:
@@ -128,7 +143,8 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def as_float(values: np.ndarray) -> np.ndarray:
-    """A copy in single precision, native byte order. NaNs of every kind pass quietly: whoever uses the pixels decides what they mean."""
+    """A copy in single precision, native byte order. NaNs of every kind pass quietly: whoever uses the pixels decides
+    what they mean."""
     with np.errstate(invalid="ignore"):
         return np.array(values, dtype=np.complex64 if values.dtype.kind == "c" else np.float32)
 
@@ -152,14 +168,16 @@ def _read_bytes(path: Path, compression: str, count: int) -> bytes:
     except EOFError:
         pass  # a packed file that ends early: the caller finds too few bytes and says so
     except (OSError, zlib.error, ValueError) as error:
-        raise FileProblem(f"{path} cannot be unpacked ({error})", f"a whole {compression} file", "copy it again") from None
+        raise FileProblem(
+            f"{path} cannot be unpacked ({error})", f"a whole {compression} file", "copy it again"
+        ) from None
     return b"".join(pieces)
 
 
-def _open(path: Path, compression: str) -> BinaryIO:
+def _open(path: Path, compression: str) -> IO[bytes] | gzip.GzipFile | bz2.BZ2File:
     if compression == "gzip":
-        return gzip.open(path, "rb")  # type: ignore[return-value]
-    return bz2.open(path, "rb") if compression == "bzip2" else open(path, "rb")
+        return gzip.open(path, "rb")
+    return bz2.BZ2File(path) if compression == "bzip2" else open(path, "rb")
 
 
 def _parse_header(path: Path, raw: bytes, compression: str) -> MrcHeader:
@@ -167,10 +185,16 @@ def _parse_header(path: Path, raw: bytes, compression: str) -> MrcHeader:
     nx, ny, nz, mode = (int(record[name]) for name in ("nx", "ny", "nz", "mode"))
     extended_bytes = int(record["nsymbt"])
     if mode in _OTHER_MODES:
-        raise FormatProblem(f"{path} has mode {mode} ({_OTHER_MODES[mode]})", f"one of the modes {sorted(MODES)}", "convert it to float32 (mode 2)")
+        raise FormatProblem(
+            f"{path} has mode {mode} ({_OTHER_MODES[mode]})",
+            f"one of the modes {sorted(MODES)}",
+            "convert it to float32 (mode 2)",
+        )
     if extended_bytes < 0:
-        raise FormatProblem(f"{path} gives {extended_bytes} bytes of extended header", "zero or more", "the header is damaged")
-    axes = tuple(int(record[name]) for name in ("mapc", "mapr", "maps"))
+        raise FormatProblem(
+            f"{path} gives {extended_bytes} bytes of extended header", "zero or more", "the header is damaged"
+        )
+    axes = (int(record["mapc"]), int(record["mapr"]), int(record["maps"]))
     labels = (bytes(label).split(b"\0")[0].decode("latin-1").strip() for label in record["label"])
     return MrcHeader(
         path=path,
@@ -190,13 +214,18 @@ def _parse_header(path: Path, raw: bytes, compression: str) -> MrcHeader:
 
 
 def _record(path: Path, raw: bytes) -> tuple[np.void, str]:
-    """The header in the byte order that makes sense. The machine stamp decides only if both do: many files have a wrong one."""
+    """The header in the byte order that makes sense. The machine stamp decides only if both do: many files have a
+    wrong one."""
     orders = ["little", "big"] if raw[212] != 0x11 else ["big", "little"]
     for order in orders:
         record = np.frombuffer(raw, dtype=HEADER_DTYPE.newbyteorder("<" if order == "little" else ">"), count=1)[0]
         if _plausible(record):
             return record, order
-    raise FormatProblem(f"{path} has no valid MRC header", "an MRC file (.mrc, .mrcs, .map)", "check that the file is what its name says")
+    raise FormatProblem(
+        f"{path} has no valid MRC header",
+        "an MRC file (.mrc, .mrcs, .map)",
+        "check that the file is what its name says",
+    )
 
 
 def _plausible(record: np.void) -> bool:
@@ -219,8 +248,14 @@ def _volume_pixel_size(header: MrcHeader, given: float | None) -> float:
     if given is not None:
         return float(given)
     if header.pixel_size is None or header.pixel_size[2] <= 0:
-        raise DataProblem(f"{header.path} has pixel size 0 in its header (unknown)", "a pixel size in angstrom", "give --pixel-size")
+        raise DataProblem(
+            f"{header.path} has pixel size 0 in its header (unknown)", "a pixel size in angstrom", "give --pixel-size"
+        )
     low, high = min(header.pixel_size), max(header.pixel_size)
     if high > low * 1.001:
-        raise DataProblem(f"{header.path} has voxels of {header.pixel_size} A", "one size along x, y and z", "resample it, or give --pixel-size")
+        raise DataProblem(
+            f"{header.path} has voxels of {header.pixel_size} A",
+            "one size along x, y and z",
+            "resample it, or give --pixel-size",
+        )
     return header.pixel_size[0]

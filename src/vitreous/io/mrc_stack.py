@@ -65,7 +65,9 @@ def square_stack_header(path: str | os.PathLike[str]) -> MrcHeader:
     """The header of a stack of particle images. Raises DataProblem if they are not square or not real."""
     header = read_header(path)
     if header.shape[1] != header.shape[2]:
-        raise DataProblem(f"{path} holds images of {header.shape[2]} x {header.shape[1]} pixels", "square particle images")
+        raise DataProblem(
+            f"{path} holds images of {header.shape[2]} x {header.shape[1]} pixels", "square particle images"
+        )
     if header.mode == 4:
         raise DataProblem(f"{path} holds complex numbers (mode 4)", "real-space particle images")
     return header
@@ -108,11 +110,13 @@ class StackWriter:
             raise DataProblem(f"images of shape {images.shape} for {self.path}", f"[m, {', '.join(map(str, shape))}]")
         self._image_shape = shape
         encoded = _encode(images, self.mode, self.path)
-        self._stream.write(memoryview(encoded.view(np.uint8).ravel()) if encoded.size else b"")
+        self._stream.write(encoded.view(np.uint8).data if encoded.size else b"")
         self._statistics.add(encoded)
         self.count += len(images)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if error is not None:
             self._exit.__exit__(kind, error, trace)
             return
@@ -120,7 +124,11 @@ class StackWriter:
             if self._image_shape is None or self.count == 0:
                 raise DataProblem(f"no images for {self.path}", "at least one image")
             header = _header((self.count, *self._image_shape), self.mode, self.pixel_size, self._statistics, self.label)
-            header["mz"], header["cella"]["z"], header["ispg"] = 1, self.pixel_size, 0  # a stack of images, not a volume
+            header["mz"], header["cella"]["z"], header["ispg"] = (
+                1,
+                self.pixel_size,
+                0,
+            )  # a stack of images, not a volume
             self._stream.seek(0)
             self._stream.write(header.tobytes())
             self._stream.flush()
@@ -141,14 +149,18 @@ def write_volume(path: str | os.PathLike[str], volume: Volume, *, label: str = L
     header = _header(data.shape, 2, volume.pixel_size, statistics, label)
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         stream.write(header.tobytes())
-        stream.write(memoryview(data).cast("B"))
+        stream.write(data.view(np.uint8).data)
 
 
 def _encode(images: np.ndarray, mode: int, path: Path) -> np.ndarray:
     with np.errstate(over="ignore"):
         encoded = np.ascontiguousarray(images, dtype=np.dtype(MODES[mode]).newbyteorder("<"))
     if mode == 12 and not np.array_equal(np.isfinite(encoded), np.isfinite(images)):
-        raise DataProblem(f"values beyond 65504 for {path}", "values that float16 can hold", "write float32 (mode 2) or normalise the images")
+        raise DataProblem(
+            f"values beyond 65504 for {path}",
+            "values that float16 can hold",
+            "write float32 (mode 2) or normalise the images",
+        )
     return encoded
 
 

@@ -24,12 +24,15 @@ def read_particles(
     load_images: bool = True,
     pixel_size: float | None = None,
 ) -> Particles:
-    """The particles of a RELION STAR file or a cryoSPARC .cs or .csg file; see `relion.read_particles` and `cryosparc.read_particles`."""
+    """The particles of a RELION STAR file or a cryoSPARC .cs or .csg file; see `relion.read_particles` and
+    `cryosparc.read_particles`."""
     path = Path(path)
     with open(require_file(path), "rb") as stream:
         start = stream.read(6)
     if start in CONTAINERS.values() or path.suffix == ".csg":
-        return cryosparc.read_particles(path, passthrough=passthrough, datadir=datadir, load_images=load_images, pixel_size=pixel_size)
+        return cryosparc.read_particles(
+            path, passthrough=passthrough, datadir=datadir, load_images=load_images, pixel_size=pixel_size
+        )
     if path.suffix == ".cs":
         raise FormatProblem(f"{path} is not a .cs file (it starts with {start!r})", "a cryoSPARC dataset")
     if passthrough != () and passthrough:

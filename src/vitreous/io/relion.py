@@ -1,7 +1,7 @@
 """Particle STAR files of RELION 1.x to 5, read into `Particles` and written as version 3.1 and later have them.
 
-Label names and units: RELION's `metadata_label.h`; the change of 3.1 (optics groups, origins in angstrom): Zivanov, Nakane & Scheres 2020,
-IUCrJ 7:253, doi:10.1107/S2052252520000081.
+Label names and units: RELION's `metadata_label.h`; the change of 3.1 (optics groups, origins in angstrom): Zivanov,
+Nakane & Scheres 2020, IUCrJ 7:253, doi:10.1107/S2052252520000081.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ _CTF = {  # column: (field, factor to the inside unit, value where the column is
 }
 _HALF = "rlnRandomSubset"
 # lengths in pixels up to 3.0, and what they are called in angstrom since
-_PIXEL_COLUMNS = {f"rlnOrigin{axis}{prior}": f"rlnOrigin{axis}{prior}Angst" for axis in "XYZ" for prior in ("", "Prior")}
+_PIXEL_COLUMNS = {
+    f"rlnOrigin{axis}{prior}": f"rlnOrigin{axis}{prior}Angst" for axis in "XYZ" for prior in ("", "Prior")
+}
 
 
 # columns that `Particles` has in fields of its own; what else a table holds is carried along
@@ -64,12 +66,13 @@ def read_particles(
 ) -> Particles:
     """The particles of a STAR file of any RELION generation. Images are found and checked but not read.
 
-    Old files are converted: origins from pixels to angstrom, optics columns to optics groups. Values that a file does not give are None
-    (optics), 0 (phase shift, B factor, origins) or 1 (CTF scale). `pixel_size` replaces that of every group, before origins are
-    converted. `datadir` names folders in which image paths start, tried after the file's folder and its parents. With
-    `load_images=False` no image file needs to exist.
+    Old files are converted: origins from pixels to angstrom, optics columns to optics groups. Values that a file does
+    not give are None (optics), 0 (phase shift, B factor, origins) or 1 (CTF scale). `pixel_size` replaces that of
+    every group, before origins are converted. `datadir` names folders in which image paths start, tried after the
+    file's folder and its parents. With `load_images=False` no image file needs to exist.
 
-    Raises FileProblem, FormatProblem (no particle block) and DataProblem (no rows, values that are not numbers, rows outside a stack).
+    Raises FileProblem, FormatProblem (no particle block) and DataProblem (no rows, values that are not numbers, rows
+    outside a stack).
     """
     path = Path(path)
     star = read_star(path)
@@ -105,19 +108,26 @@ def as_folders(datadir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]
 
 
 def particle_blocks(star: StarFile, name: str) -> tuple[str, str | None]:
-    """The names of the particle block and of the optics block (None before 3.1), found by their columns: names mislead."""
+    """The names of the particle block and of the optics block (None before 3.1), found by their columns: names
+    mislead."""
     tables = dict(star.tables())
     candidates = [block for block in tables if IMAGE in tables[block]]
     if not candidates:
         blocks = ", ".join(f"'{block}'" for block in star) or "none"
         raise FormatProblem(f"{name} has no block with a column {IMAGE} (its blocks: {blocks})", "a particle STAR file")
     block = next((known for known in ("particles", "images") if known in candidates), candidates[0])
-    described = [other for other, table in tables.items() if NUMBER in table and IMAGE not in table and len(table) and _describes_optics(table)]
+    described = [
+        other
+        for other, table in tables.items()
+        if NUMBER in table and IMAGE not in table and len(table) and _describes_optics(table)
+    ]
     return block, "optics" if "optics" in described else next(iter(described), None)
 
 
 def _describes_optics(table: Table) -> bool:
-    return any(name in table for name in ("rlnVoltage", "rlnImagePixelSize", "rlnSphericalAberration", "rlnOpticsGroupName"))
+    return any(
+        name in table for name in ("rlnVoltage", "rlnImagePixelSize", "rlnSphericalAberration", "rlnOpticsGroupName")
+    )
 
 
 def generation(star: StarFile, optics: str | None) -> str:
@@ -139,7 +149,8 @@ def _optics(star: StarFile, table: Table, optics: str | None) -> tuple[tuple[Opt
 
 
 def image_names(column: np.ndarray | TextColumn) -> ImageName:
-    """Image names "index@path", index from 1 with or without leading zeros; a name without '@' is the first image of its file."""
+    """Image names "index@path", index from 1 with or without leading zeros; a name without '@' is the first image of
+    its file."""
     if isinstance(column, TextColumn) and column.numbers is not None and all(column.values):
         if not (column.numbers > 0).all():
             _refuse_name(column, int(np.argmin(column.numbers)))
@@ -158,14 +169,18 @@ def image_names(column: np.ndarray | TextColumn) -> ImageName:
 
 
 def _refuse_name(column: np.ndarray | TextColumn, row: int) -> None:
-    raise DataProblem(f"row {row + 1} names its image {column[row]!r}", "a name such as 000001@stack.mrcs, counted from 1")
+    raise DataProblem(
+        f"row {row + 1} names its image {column[row]!r}", "a name such as 000001@stack.mrcs, counted from 1"
+    )
 
 
 def _with_box(groups: tuple[OpticsGroup, ...], index: np.ndarray, images: ParticleImages) -> tuple[OpticsGroup, ...]:
     for group in (groups[i] for i in np.unique(index)):
         if group.box is not None and group.box != images.box:
             raise DataProblem(
-                f"optics group '{group.name}' gives images of {group.box} pixels, their stacks hold {images.box}", "the same in both", "correct rlnImageSize"
+                f"optics group '{group.name}' gives images of {group.box} pixels, their stacks hold {images.box}",
+                "the same in both",
+                "correct rlnImageSize",
             )
     return tuple(group if group.box is not None else replace(group, box=images.box) for group in groups)
 
@@ -224,10 +239,11 @@ def _contrast(groups: Sequence[OpticsGroup]) -> Contrast:
 
 
 def write_particles(path: str | os.PathLike[str], particles: Particles) -> None:
-    """Write particles as RELION 3.1 and later have them: a block `optics` and a block `particles`, then the file's other blocks.
+    """Write particles as RELION 3.1 and later have them: a block `optics` and a block `particles`, then the file's
+    other blocks.
 
-    Columns without a field in `Particles` are written as they were read; those with one are brought up to date, and a number that did
-    not change keeps its digits. Columns of versions before 3.1 are replaced by their successors.
+    Columns without a field in `Particles` are written as they were read; those with one are brought up to date, and a
+    number that did not change keeps its digits. Columns of versions before 3.1 are replaced by their successors.
     """
     if len(particles) == 0:
         raise DataProblem(f"no particles to write to {path}", "at least one")
@@ -294,7 +310,8 @@ def _image_column(names: ImageName, table: Table) -> np.ndarray | TextColumn:
     """Image names as text: the file's own where they still say the same, else with six digits."""
     if IMAGE in table and _same_names(image_names(table[IMAGE]), names):
         return table[IMAGE]
-    return TextColumn(names.path_code, names.paths, names.index + 1, np.full(len(names), 6, dtype=np.uint8))
+    paths = tuple(path.removeprefix(">") for path in names.paths)  # cryoSPARC's mark, which other programs do not know
+    return TextColumn(names.path_code, paths, names.index + 1, np.full(len(names), 6, dtype=np.uint8))
 
 
 def _same_names(left: ImageName, right: ImageName) -> bool:

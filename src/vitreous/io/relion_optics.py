@@ -31,7 +31,8 @@ _SCALARS = {  # column: (field, factor to the inside unit)
 }
 _STATES = {"rlnCtfDataAreCtfPremultiplied": CtfState.PREMULTIPLIED, "rlnCtfDataArePhaseFlipped": CtfState.PHASE_FLIPPED}
 _ZERNIKE = {"rlnOddZernike": "odd_zernike", "rlnEvenZernike": "even_zernike"}
-# columns of a particle table before 3.1 that belong to its optics; removed from it when they have moved to an optics block
+# columns of a particle table before 3.1 that belong to its optics; removed from it when they have moved to an optics
+# block
 OLD_PARTICLE_COLUMNS = (
     *_SCALARS,
     "rlnPixelSize",
@@ -55,7 +56,9 @@ def numbers(table: Table, name: str) -> np.ndarray:
     finite = np.isfinite(values)
     if not finite.all():
         row = int(np.argmin(finite))
-        raise DataProblem(f"row {row + 1} of column {name} holds {values[row]}", "a finite number", "remove or repair that row")
+        raise DataProblem(
+            f"row {row + 1} of column {name} holds {values[row]}", "a finite number", "remove or repair that row"
+        )
     return values
 
 
@@ -69,7 +72,9 @@ def _is_number(text: Any) -> bool:
 
 def groups_of_block(optics: Table) -> tuple[OpticsGroup, ...]:
     """One group a row of the optics block (3.1 and later). Columns without a field of their own are kept in `extra`."""
-    return tuple(_group({name: column[row] for name, column in optics.columns.items()}, row + 1) for row in range(len(optics)))
+    return tuple(
+        _group({name: column[row] for name, column in optics.columns.items()}, row + 1) for row in range(len(optics))
+    )
 
 
 def group_index(optics: Table, particles: Table) -> np.ndarray:
@@ -80,7 +85,10 @@ def group_index(optics: Table, particles: Table) -> np.ndarray:
     if NUMBER not in particles:
         if len(optics) == 1:
             return np.zeros(len(particles), dtype=np.int32)
-        raise DataProblem(f"{len(optics)} optics groups, and no column {NUMBER} among the particles", "the group number of each particle")
+        raise DataProblem(
+            f"{len(optics)} optics groups, and no column {NUMBER} among the particles",
+            "the group number of each particle",
+        )
     known, given = numbers(optics, NUMBER), numbers(particles, NUMBER)
     order = np.argsort(known, kind="stable")
     if (np.diff(known[order]) == 0).any():
@@ -89,13 +97,17 @@ def group_index(optics: Table, particles: Table) -> np.ndarray:
     wrong = known[order][place] != given
     if wrong.any():
         row = int(np.argmax(wrong))
-        raise DataProblem(f"row {row + 1} belongs to optics group {given[row]:g}", f"one of {known.astype(int).tolist()}, the groups of the optics block")
+        raise DataProblem(
+            f"row {row + 1} belongs to optics group {given[row]:g}",
+            f"one of {known.astype(int).tolist()}, the groups of the optics block",
+        )
     return order[place].astype(np.int32)
 
 
 def groups_of_particles(particles: Table) -> tuple[tuple[OpticsGroup, ...], np.ndarray]:
-    """Optics groups of a table without optics block (3.0 and earlier): one for each distinct set of optics columns, in order of
-    appearance, and the index of each particle. The pixel size is the image's own, else 10000 x detector pixel / magnification."""
+    """Optics groups of a table without optics block (3.0 and earlier): one for each distinct set of optics columns,
+    in order of appearance, and the index of each particle. The pixel size is the image's own, else 10000 x detector
+    pixel / magnification."""
     names = [name for name in (*OLD_PARTICLE_COLUMNS, NUMBER) if name in particles]
     first, index = distinct_rows([particles[name] for name in names], len(particles))
     rows = [{name: particles[name][int(row)] for name in names} for row in first]
@@ -104,7 +116,11 @@ def groups_of_particles(particles: Table) -> tuple[tuple[OpticsGroup, ...], np.n
 
 def _modern(row: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of an old particle row as an optics block has them."""
-    modern = {name: value for name, value in row.items() if name not in ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")}
+    modern = {
+        name: value
+        for name, value in row.items()
+        if name not in ("rlnPixelSize", "rlnDetectorPixelSize", "rlnMagnification")
+    }
     if "rlnImagePixelSize" not in modern:
         if "rlnPixelSize" in row:
             modern["rlnImagePixelSize"] = row["rlnPixelSize"]
@@ -123,7 +139,9 @@ def _group(row: Mapping[str, Any], number: int) -> OpticsGroup:
             value = _number(row, column)
             fields[name] = int(value) if name == "box" else value * factor
     if "rlnBeamTiltX" in row or "rlnBeamTiltY" in row:
-        fields["beam_tilt"] = tuple(_number(row, column) * MILLIRADIAN if column in row else 0.0 for column in ("rlnBeamTiltX", "rlnBeamTiltY"))
+        fields["beam_tilt"] = tuple(
+            _number(row, column) * MILLIRADIAN if column in row else 0.0 for column in ("rlnBeamTiltX", "rlnBeamTiltY")
+        )
     for column, name in _ZERNIKE.items():
         if column in row:
             fields[name] = _vector(row[column], column)
@@ -161,7 +179,8 @@ def _plain(value: Any) -> Any:
 
 
 def optics_block(groups: Sequence[OpticsGroup]) -> tuple[Table, np.ndarray]:
-    """The optics block (3.1 and later) of these groups, and the number of each: the file's own where all have one, else 1, 2, ..."""
+    """The optics block (3.1 and later) of these groups, and the number of each: the file's own where all have one,
+    else 1, 2, ..."""
     own = [group.extra.get(NUMBER) for group in groups]
     keep = all(isinstance(number, int) for number in own) and len(set(own)) == len(own)
     group_numbers = np.array(own if keep else range(1, len(groups) + 1), dtype=np.int64)
@@ -212,4 +231,6 @@ def rounded(value: float) -> float:
 
 def with_pixel_size(groups: Sequence[OpticsGroup], pixel_size: float | None) -> tuple[OpticsGroup, ...]:
     """The groups with a pixel size given by hand in place of their own; unchanged if None."""
-    return tuple(groups) if pixel_size is None else tuple(replace(group, pixel_size=float(pixel_size)) for group in groups)
+    return (
+        tuple(groups) if pixel_size is None else tuple(replace(group, pixel_size=float(pixel_size)) for group in groups)
+    )

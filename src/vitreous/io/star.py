@@ -1,7 +1,8 @@
 """STAR files: blocks of name-value pairs or of one table (a loop), read and written without loss.
 
-The dialect is RELION's and its relatives': CIF tokens (quotes, comments, text fields), where one line is one row. On top of CIF it takes
-a name without a value, and a two-column row without its second, for an empty text, as RELION's job files have them.
+The dialect is RELION's and its relatives': CIF tokens (quotes, comments, text fields), where one line is one row. On
+top of CIF it takes a name without a value, and a two-column row without its second, for an empty text, as RELION's
+job files have them.
 """
 
 from __future__ import annotations
@@ -28,16 +29,21 @@ _FAST_ROWS = 1 << 17  # the same for writing
 _PLAIN_LOOP_BYTES = 1 << 28  # a longer one would not fit into memory as Python objects
 _SPACE = rb"[ \t\r\x0b\x0c]"
 _TOKEN = re.compile(
-    rb"""'((?:[^']|'(?!%(s)s|$))*)'(?=%(s)s|$) | "((?:[^"]|"(?!%(s)s|$))*)"(?=%(s)s|$) | (\#.*) | ([^ \t\r\x0b\x0c]+)""" % {b"s": _SPACE}, re.X | re.S
+    rb"""'((?:[^']|'(?!%(s)s|$))*)'(?=%(s)s|$) | "((?:[^"]|"(?!%(s)s|$))*)"(?=%(s)s|$) | (\#.*) | ([^ \t\r\x0b\x0c]+)"""
+    % {b"s": _SPACE},
+    re.X | re.S,
 )
 _MARKS = (b"'", b'"', b"#", b"\x0b", b"\x0c")  # with none of these in it, a line is its words
 _VERSION = re.compile(rb"#\s*version\s+(\d+)|#.*RELION;?\s*version\s+([\w.]+)")
-_REMARK = re.compile(rb"\s*kk= .*local resolution=")  # RELION's local-resolution FSC file has these lines between its blocks
+_REMARK = re.compile(
+    rb"\s*kk= .*local resolution="
+)  # RELION's local-resolution FSC file has these lines between its blocks
 _KEYWORD = re.compile(rb"data_|loop_|save_|stop_|global_|_", re.I)
 
 
 class StarFile(dict[str, Pairs | Table]):
-    """Blocks by name, in the order of the file: `Pairs` (text by name) or a `Table`. Names are without `data_` and the first `_`.
+    """Blocks by name, in the order of the file: `Pairs` (text by name) or a `Table`. Names are without `data_` and
+    the first `_`.
 
     `version` is what a comment such as "# version 30001" says, "" if there is none.
     """
@@ -156,13 +162,18 @@ class _Reader:
             elif word.startswith(b"data_"):
                 block = self.open_block(line)
             elif block is None:
-                raise FormatProblem(f"{self.name} is not a STAR file: line {self.line_number} is {line[:40]!r}", "a line that starts with 'data_'")
+                raise FormatProblem(
+                    f"{self.name} is not a STAR file: line {self.line_number} is {line[:40]!r}",
+                    "a line that starts with 'data_'",
+                )
             elif word == b"loop_":
                 self.read_loop(block)
             elif word.startswith(b"_"):
                 self.read_pair(block, line)
             else:
-                raise self.problem(f"the value {line[:40]!r} belongs to no name", "a name that starts with '_', 'loop_' or 'data_'")
+                raise self.problem(
+                    f"the value {line[:40]!r} belongs to no name", "a name that starts with '_', 'loop_' or 'data_'"
+                )
         if block is None:
             raise FormatProblem(f"{self.name} is not a STAR file: it holds no block", "a line that starts with 'data_'")
         return self.file
@@ -178,7 +189,9 @@ class _Reader:
             raise self.problem(f"{rest[:40]!r} after the name of a block", "nothing more on that line")
         name = decode(word[len(b"data_") :])
         if name in self.file:
-            raise self.problem(f"a second block called '{name}'", "each block name once", "rename or remove one of the two")
+            raise self.problem(
+                f"a second block called '{name}'", "each block name once", "rename or remove one of the two"
+            )
         self.file[name] = {}
         return name
 
@@ -220,7 +233,9 @@ class _Reader:
                     raise self.problem(f"{line[1:40]!r} after the end of a text field", "nothing more on that line")
                 return b"\n".join(parts)
             parts.append(line)
-        raise FormatProblem(f"{self.name}: the text field opened on line {opened} is never closed", "a line that starts with ';'")
+        raise FormatProblem(
+            f"{self.name}: the text field opened on line {opened} is never closed", "a line that starts with ';'"
+        )
 
     def tokens(self, line: bytes) -> list[tuple[bytes, bool]]:
         """(value, was quoted) for each value of the line."""
@@ -270,7 +285,8 @@ class _Reader:
             return columns
         if self.size - self.position > _PLAIN_LOOP_BYTES:
             raise FormatProblem(
-                f"{self.name}: the loop of {count} columns after line {self.line_number} has rows with another number of values, or text fields",
+                f"{self.name}: the loop of {count} columns after line {self.line_number} has rows of another "
+                "length, or text fields",
                 "one row a line in a file of this size",
                 "the file may be truncated or damaged",
             )
@@ -284,8 +300,8 @@ class _Reader:
     def values(self, count: int) -> tuple[list[bytes], set[int]]:
         """All values, row after row, and the columns in which something is quoted.
 
-        A row is one line, or several lines that hold its values between them; a line never holds more than one row: an unquoted space
-        in a name would shift every value after it.
+        A row is one line, or several lines that hold its values between them; a line never holds more than one row:
+        an unquoted space in a name would shift every value after it.
         """
         values: list[bytes] = []
         quotes: set[int] = set()
@@ -303,7 +319,11 @@ class _Reader:
                 continue
             for value, is_quoted in self.line_values(line):
                 if len(pending) >= count:
-                    raise self.problem(f"more values than the {count} columns of the loop", "one row a line", "quote a value that has spaces")
+                    raise self.problem(
+                        f"more values than the {count} columns of the loop",
+                        "one row a line",
+                        "quote a value that has spaces",
+                    )
                 if is_quoted:
                     quotes.add(len(pending))
                 pending.append(value)
@@ -314,7 +334,11 @@ class _Reader:
                 values += pending
                 pending = []
         if pending:
-            raise self.problem(f"the last row has {len(pending)} of {count} values", "a whole row", "the file may be truncated: copy it again")
+            raise self.problem(
+                f"the last row has {len(pending)} of {count} values",
+                "a whole row",
+                "the file may be truncated: copy it again",
+            )
         return values, quotes
 
     def line_values(self, line: bytes) -> list[tuple[bytes, bool]]:

@@ -1,8 +1,11 @@
-"""STAR text and typed columns: which text is a number, and how a value is written so that reading it gives the same value.
+"""STAR text and typed columns: which text is a number, and how a value is written so that reading it gives the same
+value.
 
-A column becomes int64 or float64 only if nothing is lost by it. Text stays text, exactly as in the file, if any value of the column is
+A column becomes int64 or float64 only if nothing is lost by it. Text stays text, exactly as in the file, if any value
+of the column is
 - no number, or quoted;
-- a whole number with leading zeros ("007"), of 16 or more digits, or an exponent without point or sign ("12e4"): these are names;
+- a whole number with leading zeros ("007"), of 16 or more digits, or an exponent without point or sign ("12e4"):
+  these are names;
 - beyond the range of a double.
 Numbers are written in the shortest form that reads back to the same bits.
 """
@@ -15,6 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vitreous.errors import DataProblem
+from vitreous.model.table import TextColumn
 
 _INTEGER_CHARACTERS = b"0123456789-\n"
 _NUMBER_CHARACTERS = b"0123456789-+.eE\n"
@@ -78,15 +82,17 @@ def _floats(tokens: Sequence[bytes], joined: bytes) -> np.ndarray | None:
 
 
 def _has_names(joined: bytes) -> bool:
-    """Whether one of these numbers must stay text. Most columns are "1.25" throughout, and need no regular expression."""
+    """Whether one of these numbers must stay text. Most columns are "1.25" throughout, and need no regular
+    expression."""
     text = b"\n" + joined + b"\n"
     zeros = sum(text.count(sign + b"0") - text.count(sign + b"0.") for sign in (b"\n", b"\n-", b"\n+"))
     plain = zeros == 0 and text.count(b".") == text.count(b"\n") - 1 and b"e" not in text and b"E" not in text
     return not plain and _NAME_LIKE.search(text) is not None
 
 
-def column_texts(column: np.ndarray) -> list[str]:
-    """One string a row, as it stands in a STAR file: quoted where needed. `typed_column` of it gives the column back."""
+def column_texts(column: np.ndarray | TextColumn) -> list[str]:
+    """One string a row, as it stands in a STAR file: quoted where needed. `typed_column` of it gives the column
+    back."""
     column = np.asarray(column)
     if column.ndim != 1:
         raise DataProblem(f"a column of shape {column.shape}", "one value a row in a STAR loop")

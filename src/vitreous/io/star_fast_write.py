@@ -1,7 +1,9 @@
-"""The compiled writer of big STAR loops: the same text as `star_columns.column_texts` gives, made without Python objects.
+"""The compiled writer of big STAR loops: the same text as `star_columns.column_texts` gives, made without Python
+objects.
 
-A number is written with the fewest decimals that read back to the same bits, found by trial of 0 to 9 decimals; numbers that need more, or an
-exponent, are left to Python's `repr`, which writes the same form. numba is imported with this module.
+A number is written with the fewest decimals that read back to the same bits, found by trial of 0 to 9 decimals;
+numbers that need more, or an exponent, are left to Python's `repr`, which writes the same form. numba is imported
+with this module.
 """
 
 from __future__ import annotations
@@ -37,13 +39,16 @@ class _Column:
         self.column = column
         self.values: list[bytes] | None = None
         if isinstance(column, TextColumn):
-            used = np.unique(column.codes)
-            values = {int(code): column.values[code] for code in used}
+            values = {code: column.values[code] for code in map(int, np.unique(column.codes))}
             if column.numbers is None and looks_numeric(list(values.values())):
                 texts = {code: f'"{value}"' for code, value in values.items()}
             else:
-                texts = {code: quoted(value if column.numbers is None else "1@" + value) for code, value in values.items()}
-            plain = all(text[2:] == values[code] for code, text in texts.items()) if column.numbers is not None else True
+                texts = {
+                    code: quoted(value if column.numbers is None else "1@" + value) for code, value in values.items()
+                }
+            plain = (
+                all(text[2:] == values[code] for code, text in texts.items()) if column.numbers is not None else True
+            )
             if plain:
                 skip = 0 if column.numbers is None else 2
                 self.values = [encode(texts.get(code, "")[skip:]) for code in range(len(column.values))]
@@ -53,11 +58,22 @@ class _Column:
         column = self.column
         if self.values is not None:
             numbers = None if column.numbers is None else column.numbers[rows]
-            return _TEXT, column.codes[rows], numbers, None if column.digits is None else column.digits[rows], self.values
+            return (
+                _TEXT,
+                column.codes[rows],
+                numbers,
+                None if column.digits is None else column.digits[rows],
+                self.values,
+            )
         values = column[rows] if isinstance(column, TextColumn) else np.asarray(column)[rows]
         if not isinstance(values, TextColumn) and values.dtype == np.float64 and values.ndim == 1:
             return _FLOAT, values, None, None, []
-        if not isinstance(values, TextColumn) and values.dtype.kind in "ib" and values.ndim == 1 and values.min() > np.iinfo(np.int64).min:
+        if (
+            not isinstance(values, TextColumn)
+            and values.dtype.kind in "ib"
+            and values.ndim == 1
+            and values.min() > np.iinfo(np.int64).min
+        ):
             return _INTEGER, values.astype(np.int64), None, None, []
         return _TEXT, np.arange(len(values)), None, None, [encode(text) for text in column_texts(values)]
 
@@ -80,10 +96,16 @@ def _format(parts: list[tuple[int, np.ndarray, np.ndarray | None, np.ndarray | N
     pool += [repr(value).encode() for value in floats[decimals == _PYTHON].tolist()]
     ends = np.cumsum([0] + [len(value) for value in pool])
     widths = np.diff(ends)
-    room = rows * (_NUMBER_WIDTH * (len(parts) + len(texts)) + len(parts)) + int(widths[codes].sum()) + int(widths[len(pool) - len(left) :].sum())
+    room = (
+        rows * (_NUMBER_WIDTH * (len(parts) + len(texts)) + len(parts))
+        + int(widths[codes].sum())
+        + int(widths[len(pool) - len(left) :].sum())
+    )
     out = np.empty(room, dtype=np.uint8)
     pool_bytes = np.frombuffer(b"".join(pool) or b" ", dtype=np.uint8)
-    size = _write(out, rows, kinds, slots, floats, decimals, float_codes, integers, codes, image, digits, pool_bytes, ends)
+    size = _write(
+        out, rows, kinds, slots, floats, decimals, float_codes, integers, codes, image, digits, pool_bytes, ends
+    )
     return out[:size].tobytes()
 
 

@@ -23,6 +23,7 @@ from vitreous.jobs.report import Section
 from vitreous.model.particles import LoadedImages, Particles
 from vitreous.reconstruction.diagnosis import Status, Verdict, diagnose, pixel_size_verdict
 from vitreous.reconstruction.direct_inversion import InversionSettings
+from vitreous.reconstruction.resampling import at_most
 
 LARGEST_BOX = 96  # larger images are Fourier-cropped for the trials: conventions show at low resolution
 TRIALS_EXPECTED = 22
@@ -83,16 +84,25 @@ class Check:
         """The checks that need a map: contrast, CTF, rotations, shifts, pixel size."""
         untold = ["contrast sign", "CTF state", "CTF values", "rotation convention", "shift sign and unit"]
         if particles.pose is None:
-            return [Verdict(check, Status.UNKNOWN, "the file gives no orientations to test it with") for check in untold]
+            return [
+                Verdict(check, Status.UNKNOWN, "the file gives no orientations to test it with") for check in untold
+            ]
         if len(particles) < 20:
-            return [Verdict(check, Status.UNKNOWN, f"{len(particles)} sound images are too few for a trial") for check in untold]
+            return [
+                Verdict(check, Status.UNKNOWN, f"{len(particles)} sound images are too few for a trial")
+                for check in untold
+            ]
         try:
-            particles = with_half_sets(cropped(particles), "file", self.seed)[0]
+            particles = with_half_sets(at_most(particles, LARGEST_BOX), "file", self.seed)[0]
             if len(np.unique(particles.half_set)) < 2:  # type: ignore[arg-type]
                 particles = with_half_sets(particles, "random", self.seed)[0]
-            settings = InversionSettings(operators, use_ctf=particles.ctf is not None, contrast=declared_contrast(particles, self.contrast))
+            settings = InversionSettings(
+                operators, use_ctf=particles.ctf is not None, contrast=declared_contrast(particles, self.contrast)
+            )
             bar = desk.progress("trial reconstructions")
-            verdicts, case = diagnose(particles, settings, seed=self.seed, report=lambda done: bar(done, max(done, TRIALS_EXPECTED)))
+            verdicts, case = diagnose(
+                particles, settings, seed=self.seed, report=lambda done: bar(done, max(done, TRIALS_EXPECTED))
+            )
         except VitreousError as error:
             return [Verdict(check, Status.UNKNOWN, error.line()) for check in untold]
         if self.map is None:
@@ -123,8 +133,14 @@ def readable_rows(particles: Particles, folder: Path, datadir: Path | None) -> t
         outside, good = outside + int(beyond.sum()), good & ~beyond
     if broken or outside:
         first = next(iter(broken.values()), f"{outside} rows point outside their stack")
-        return np.flatnonzero(good), Verdict("paths", Status.FAULT, f"{(~good).sum():,} of {len(particles):,} images cannot be read, {len(broken)} stacks are unreadable: {first}")
-    return np.arange(len(particles)), Verdict("paths", Status.PASS, f"{len(particles):,} images in {len(names.paths)} stacks are all there")
+        return np.flatnonzero(good), Verdict(
+            "paths",
+            Status.FAULT,
+            f"{(~good).sum():,} of {len(particles):,} images cannot be read, {len(broken)} stacks are unreadable: {first}",
+        )
+    return np.arange(len(particles)), Verdict(
+        "paths", Status.PASS, f"{len(particles):,} images in {len(names.paths)} stacks are all there"
+    )
 
 
 def duplicate_names(particles: Particles) -> Verdict:
@@ -134,7 +150,11 @@ def duplicate_names(particles: Particles) -> Verdict:
     if twice:
         repeated, counts = np.unique(keys, return_counts=True)
         row = int(np.flatnonzero(keys == repeated[counts > 1][0])[1]) + 1
-        return Verdict("duplicates", Status.FAULT, f"{twice:,} rows name an image that an earlier row names; the first is row {row}")
+        return Verdict(
+            "duplicates",
+            Status.FAULT,
+            f"{twice:,} rows name an image that an earlier row names; the first is row {row}",
+        )
     return Verdict("duplicates", Status.PASS, f"{len(keys):,} rows name {len(keys):,} different images")
 
 
@@ -159,15 +179,20 @@ def load_subset(particles: Particles, most: int) -> tuple[Particles, np.ndarray,
     assert part.images is not None
     pixels = part.images.read(slice(None))
     with np.errstate(invalid="ignore", over="ignore"):
-        finite = np.isfinite(pixels).all(axis=(1, 2))
-        constant = finite & (np.ptp(np.where(finite[:, None, None], pixels, 0), axis=(1, 2)) == 0)
-    sound = np.flatnonzero(finite & ~constant)
+        broken = ~np.isfinite(pixels).all(axis=(1, 2))
+        constant = ~broken & (pixels.max(axis=(1, 2)) == pixels.min(axis=(1, 2)))
+    unsound = broken | constant
+    sound = np.flatnonzero(~unsound)
     looked = f"{len(rows):,} of {len(particles):,} images looked at"
     if len(sound) < len(rows):
-        first = int(rows[np.flatnonzero(np.logical_or(~finite, constant))[0]]) + 1
-        evidence = f"{(~finite).sum()} with NaN or infinite pixels, {constant.sum()} constant ({looked}); the first is row {first}"
+        first = int(rows[np.flatnonzero(unsound)[0]]) + 1
+        evidence = f"{broken.sum()} with NaN or infinite pixels, {constant.sum()} constant ({looked}); the first is row {first}"
         return replace(part, images=LoadedImages(pixels)), sound, Verdict("pixels", Status.FAULT, evidence)
-    return replace(part, images=LoadedImages(pixels)), sound, Verdict("pixels", Status.PASS, f"all finite, none constant ({looked})")
+    return (
+        replace(part, images=LoadedImages(pixels)),
+        sound,
+        Verdict("pixels", Status.PASS, f"all finite, none constant ({looked})"),
+    )
 
 
 def same_pixels(loaded: Particles) -> Verdict:
@@ -176,22 +201,12 @@ def same_pixels(loaded: Particles) -> Verdict:
     digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in loaded.images.pixels]
     twice = [digest for digest, count in Tally(digests).items() if count > 1]
     if twice:
-        return Verdict("repeated images", Status.FAULT, f"{len(twice)} images appear more than once, pixel for pixel, among the {len(digests):,} looked at")
+        return Verdict(
+            "repeated images",
+            Status.FAULT,
+            f"{len(twice)} images appear more than once, pixel for pixel, among the {len(digests):,} looked at",
+        )
     return Verdict("repeated images", Status.PASS, f"no two of the {len(digests):,} images looked at are equal")
-
-
-def cropped(particles: Particles) -> Particles:
-    """Particles whose images have at most `LARGEST_BOX` pixels, Fourier-cropped if need be."""
-    assert isinstance(particles.images, LoadedImages)
-    pixels, box = particles.images.pixels, particles.images.shape[-1]
-    if box <= LARGEST_BOX:
-        return particles
-    from vitreous.fourier.transforms import fourier_crop
-
-    small = np.concatenate([fourier_crop(pixels[i : i + 256], LARGEST_BOX, 2) for i in range(0, len(pixels), 256)])
-    scale = box / LARGEST_BOX
-    optics = tuple(replace(g, box=LARGEST_BOX, pixel_size=None if g.pixel_size is None else g.pixel_size * scale) for g in particles.optics)
-    return replace(particles, images=LoadedImages(small), optics=optics)
 
 
 def outcome_of(verdicts: list[Verdict], name: str, count: int) -> Outcome:
@@ -200,6 +215,13 @@ def outcome_of(verdicts: list[Verdict], name: str, count: int) -> Outcome:
     faults = [v for v in verdicts if v.status is Status.FAULT]
     outcome = Outcome(findings, title=f"Check of {name}", subtitle=f"{count:,} particles: {len(faults)} faults")
     outcome.warnings = [f"{v.check}: {v.evidence}" for v in faults]
-    outcome.tables = {"evidence": {v.check.replace(" ", "_"): v.evidence for v in verdicts}, "faults": [v.check for v in faults]}
-    outcome.sections = [Section("Verdicts", "Each line is one thing that the file says, tested on its images.", numbers=outcome.numbers())]
+    outcome.tables = {
+        "evidence": {v.check.replace(" ", "_"): v.evidence for v in verdicts},
+        "faults": [v.check for v in faults],
+    }
+    outcome.sections = [
+        Section(
+            "Verdicts", "Each line is one thing that the file says, tested on its images.", numbers=outcome.numbers()
+        )
+    ]
     return outcome

@@ -46,7 +46,7 @@ def run_job(
         outcome = job.run(Desk(folder, progress))
         record = provenance(
             command or ["vitreous", job.name],
-            job.inputs(),
+            [*job.inputs(), *outcome.inputs],
             seed=getattr(job, "seed", None),
             started=started,
             seconds=time.perf_counter() - clock,

@@ -55,6 +55,8 @@ class Outcome:
     tables: dict[str, Any] = field(default_factory=dict)
     title: str = ""
     subtitle: str = ""
+    headline: tuple[str, ...] = ()  # keys of the findings that a hurried reader needs
+    inputs: list[Path] = field(default_factory=list)  # files read besides those that the settings name
 
     def as_json(self) -> dict[str, Any]:
         """The content of result.json: every figure that is printed, by key."""
@@ -67,7 +69,9 @@ class Outcome:
         return [Number(f.label, f.text, f.unit, f.meaning) for f in chosen]
 
     def report(self) -> Report:
-        return Report(self.title, self.subtitle, self.sections, warnings=self.warnings)
+        return Report(
+            self.title, self.subtitle, self.sections, warnings=self.warnings, headline=self.numbers(self.headline)
+        )
 
 
 @dataclass(frozen=True)

@@ -37,31 +37,60 @@ class MapAnalysis:
         at_half = self.curves.resolution(0.5)
         unmasked = resolution_of(self.curves, self.curves.unmasked)
         nyquist = " (limited by the pixel size)" if self.resolution.limited_by == "nyquist" else ""
-        fit = self.sharpened.guinier.fit
-        b_factor = Finding("b_factor_angstrom2", "B factor", self.sharpened.b_factor, "Å²", b_factor_meaning(self.sharpened, fit is not None), 0)
+        b_factor = Finding(
+            "b_factor_angstrom2", "B factor", self.sharpened.b_factor, "Å²", b_factor_meaning(self.sharpened), 0
+        )
         return [
-            Finding("resolution_angstrom", "resolution", self.resolution.value, "Å", f"Where the FSC of the half maps, corrected for the mask, falls below 0.143{nyquist}."),
-            Finding("resolution_at_0.5_angstrom", "at FSC 0.5", at_half.value, "Å", "The stricter reading of the same curve: the half maps agree better than they differ."),
-            Finding("resolution_unmasked_angstrom", "without mask", unmasked.value, "Å", "The same threshold of 0.143 with the noise around the particle left in."),
-            Finding("mask_fraction", "mask", self.mask.volume_fraction, "of the box", "How much of the box the automatic soft mask covers: the particle and a rim.", 3),
+            Finding(
+                "resolution_angstrom",
+                "resolution",
+                self.resolution.value,
+                "Å",
+                f"Where the FSC of the half maps, corrected for the mask, falls below 0.143{nyquist}.",
+            ),
+            Finding(
+                "resolution_at_0.5_angstrom",
+                "at FSC 0.5",
+                at_half.value,
+                "Å",
+                "The stricter reading of the same curve: the half maps agree better than they differ.",
+            ),
+            Finding(
+                "resolution_unmasked_angstrom",
+                "without mask",
+                unmasked.value,
+                "Å",
+                "The same threshold of 0.143 with the noise around the particle left in.",
+            ),
+            Finding(
+                "mask_fraction",
+                "mask",
+                self.mask.volume_fraction,
+                "of the box",
+                "How much of the box the automatic soft mask covers: the particle and a rim.",
+                3,
+            ),
             b_factor,
         ]
 
     def warnings(self) -> list[str]:
         found = list(self.mask.warnings())
         if self.resolution.value is None:
-            found.append("The half maps agree at no resolution: poses, CTFs or half sets are wrong. `vitreous check` finds out which.")
+            found.append(
+                "The half maps agree at no resolution: poses, CTFs or half sets are wrong. `vitreous check` finds out which."
+            )
         return found
 
     def tables(self) -> dict[str, Any]:
-        return {"fsc": {name: column for name, column in self.curves.columns().items()}}
+        return {"fsc": self.curves.columns()}
 
 
-def b_factor_meaning(sharpened: Postprocessed, measured: bool) -> str:
+def b_factor_meaning(sharpened: Postprocessed) -> str:
     """One sentence on where the B factor came from."""
-    if not measured:
-        return f"Not measured: {sharpened.guinier.reason}."
-    return "Fall-off of the amplitudes with resolution, from the Guinier plot; the sharpened map has it undone."
+    plot = sharpened.guinier
+    if plot.b_factor is None or plot.fit is None:
+        return f"None could be measured: {plot.reason}."
+    return f"Fall-off of the amplitudes with resolution, ± {plot.fit.standard_error:.0f} Å² by the scatter of the Guinier plot; the sharpened map has it undone."
 
 
 def resolution_of(curves: FscCurves, correlation: np.ndarray, threshold: float = 0.143) -> Resolution:
@@ -95,7 +124,9 @@ def save_maps(folder: Path, analysis: MapAnalysis) -> None:
     """Write the maps and curves: half maps as they are (unmasked, unfiltered), for deposition."""
     size = analysis.pixel_size
     for half, data in enumerate(analysis.half_maps, start=1):
-        write_volume(folder / f"half{half}.mrc", Volume(data, size), label=f"vitreous half map {half}, unmasked, unfiltered")
+        write_volume(
+            folder / f"half{half}.mrc", Volume(data, size), label=f"vitreous half map {half}, unmasked, unfiltered"
+        )
     write_volume(folder / "map.mrc", Volume(analysis.map, size), label="vitreous map of all particles, unsharpened")
     write_volume(folder / "sharpened.mrc", Volume(analysis.sharpened.volume, size), label="vitreous sharpened map")
     write_volume(folder / "mask.mrc", Volume(analysis.mask.values, size), label="vitreous soft mask")

@@ -11,14 +11,21 @@ from vitreous.jobs.map_products import MapAnalysis
 from vitreous.jobs.pictures import isosurface_picture, slices_picture
 from vitreous.jobs.report import Figure, Section
 from vitreous.model.particles import Particles
-from vitreous.reconstruction.mask import level_enclosing
+from vitreous.reconstruction.mask import masked_for_display
 from vitreous.reconstruction.orientations import orientation_coverage
+
+SURFACE_SIZE = 280  # pixels of each view
 
 
 def map_sections(outcome: Outcome, analysis: MapAnalysis) -> list[Section]:
     """Numbers, pictures, FSC and Guinier plot."""
     return [
-        Section("Result", "", figures=picture_figures(analysis), numbers=outcome.numbers()),
+        Section(
+            "Result",
+            "",
+            figures=picture_figures(analysis),
+            numbers=outcome.numbers([f.key for f in outcome.findings if f.key not in outcome.headline]),
+        ),
         fsc_section(analysis),
         guinier_section(analysis),
     ]
@@ -26,16 +33,30 @@ def map_sections(outcome: Outcome, analysis: MapAnalysis) -> list[Section]:
 
 def picture_figures(analysis: MapAnalysis) -> list[Figure]:
     """The surface of the sharpened map from three sides, and its slices and projections."""
-    volume = analysis.sharpened.volume
-    voxels = analysis.mask.particle_voxels or int(0.05 * volume.size)
+    shown, level = masked_for_display(analysis.sharpened.volume, analysis.mask)
     figures = []
-    level = level_enclosing(volume, max(1, voxels))
-    if volume.min() < level < volume.max():
-        surface = isosurface_picture(volume, level)
-        caption = "The sharpened map, seen along z and after quarter turns about the vertical and the horizontal axis. The surface encloses the volume that the mask was grown from."
-        figures.append(Figure(caption, png=surface, alt="Surface of the map from three sides"))
-    slices = slices_picture(volume)
-    figures.append(Figure("Above: central slices across z, y and x. Below: projections along them. Protein is white.", png=slices, alt="Slices and projections of the map"))
+    if level is not None:
+        caption = "The surface of the sharpened map inside its mask, seen along z and after quarter turns about the vertical and the horizontal axis."
+        surface = isosurface_picture(shown, level, size=SURFACE_SIZE)
+        figures.append(
+            Figure(
+                caption,
+                png=surface,
+                alt="Surface of the map from three sides",
+                columns=("front", "side", "top"),
+                wide=True,
+            )
+        )
+    figures.append(
+        Figure(
+            "Central slices across z, y and x, and projections along them. Protein is white; nothing is masked.",
+            png=slices_picture(analysis.sharpened.volume),
+            alt="Slices and projections of the map",
+            columns=("along z", "along y", "along x"),
+            rows=("slices", "projections"),
+            wide=True,
+        )
+    )
     return figures
 
 
@@ -63,7 +84,13 @@ def fsc_section(analysis: MapAnalysis) -> Section:
         "Two maps from two halves of the particles agree where there is signal and differ where there is noise. A mask takes noise away, but its own shape "
         "correlates too: how much, the curve with randomised phases shows, and the corrected curve has it taken out."
     )
-    return Section("Fourier shell correlation", text, figures=[Figure(f"The half maps agree to {analysis.resolution} (FSC 0.143, corrected).", svg=plot, alt="FSC curves")])
+    return Section(
+        "Fourier shell correlation",
+        text,
+        figures=[
+            Figure(f"The half maps agree to {analysis.resolution} (FSC 0.143, corrected).", svg=plot, alt="FSC curves")
+        ],
+    )
 
 
 def guinier_section(analysis: MapAnalysis) -> Section:
@@ -72,27 +99,44 @@ def guinier_section(analysis: MapAnalysis) -> Section:
     series = [
         Series("map", squared[1:], plot.log_amplitude[1:]),
         Series("noise weighted", squared[1:], plot.weighted[1:], style="dashed"),
-        Series("sharpened", squared[1:], np.where(np.isfinite(analysis.sharpened.sharpened_amplitude), analysis.sharpened.sharpened_amplitude, np.nan)[1:]),
+        Series(
+            "sharpened",
+            squared[1:],
+            np.where(
+                np.isfinite(analysis.sharpened.sharpened_amplitude), analysis.sharpened.sharpened_amplitude, np.nan
+            )[1:],
+        ),
     ]
     caption = plot.reason
-    if plot.fit is not None:
+    if plot.b_factor is not None and plot.fit is not None:
         line = plot.fit.intercept - plot.fit.b_factor / 4 * squared
         inside = (plot.frequency >= plot.fit.fit_from) & (plot.frequency <= plot.fit.fit_to)
-        series.append(Series(f"B = {plot.fit.b_factor:.0f} Å²", squared[1:], np.where(inside, line, np.nan)[1:], style="dotted"))
+        series.append(
+            Series(f"B = {plot.fit.b_factor:.0f} Å²", squared[1:], np.where(inside, line, np.nan)[1:], style="dotted")
+        )
         caption = f"The straight part falls by B = {plot.fit.b_factor:.0f} ± {plot.fit.standard_error:.0f} Å²."
-    figure = line_plot(series, x_label="squared frequency (1/Å²)", y_label="ln |F|", title="Guinier plot", description=caption)
-    text = "The logarithm of the mean amplitude of each shell against the square of its frequency: beyond about 10 Å proteins give a straight line, whose slope is the B factor."
+    figure = line_plot(
+        series, x_label="squared frequency (1/Å²)", y_label="ln |F|", title="Guinier plot", description=caption
+    )
+    text = (
+        "The logarithm of the mean amplitude of each shell against the square of its frequency. Beyond about 10 Å proteins give a "
+        "straight line; its slope is the B factor."
+    )
     return Section("Amplitudes", text, figures=[Figure(caption, svg=figure, alt="Guinier plot")])
 
 
-def orientation_section(particles: Particles, operators: np.ndarray, coverage: np.ndarray, pixel_size: float) -> tuple[Section, Finding]:
+def orientation_section(
+    particles: Particles, operators: np.ndarray, coverage: np.ndarray, pixel_size: float
+) -> tuple[Section, Finding]:
     """Where the views come from, and how evenly they fill Fourier space."""
     assert particles.pose is not None
     views = orientation_coverage(view_direction(matrix_from_euler(particles.pose.euler)), operators=operators)
     box = 2 * (len(coverage) - 1)
     frequency = np.arange(len(coverage)) / (box * pixel_size)
     sphere = Figure(
-        "Viewing directions, symmetry copies included; 1 is an even spread.", svg=sphere_map(views.density, title="Viewing directions"), alt="Map of viewing directions on the sphere"
+        "Viewing directions, symmetry copies included; 1 is an even spread.",
+        svg=sphere_map(views.density, title="Viewing directions"),
+        alt="Map of viewing directions on the sphere",
     )
     curve = line_plot(
         [Series("voxels reached", frequency[1:], coverage[1:])],
@@ -102,7 +146,9 @@ def orientation_section(particles: Particles, operators: np.ndarray, coverage: n
         y_limits=(0, 1.05),
         resolution_axis=True,
     )
-    filled = Figure("Fraction of the voxels of each shell that some image reached.", svg=curve, alt="Coverage against frequency")
+    filled = Figure(
+        "Fraction of the voxels of each shell that some image reached.", svg=curve, alt="Coverage against frequency"
+    )
     finding = Finding(
         "orientation_efficiency",
         "view efficiency",

@@ -73,10 +73,22 @@ class Postprocess:
         settings = PostprocessSettings(self.b_factor, self.fit_from, self.low_pass, self.fsc_weighting)
         mtf = None if self.mtf is None else read_mtf(self.mtf, first.box, self.mtf_binning)
         mean = (first.data + second.data) / 2
-        analysis = analyse((first.data, second.data), mean, first.pixel_size, mask=mask, settings=settings, mtf=mtf, seed=self.seed)
+        analysis = analyse(
+            (first.data, second.data), mean, first.pixel_size, mask=mask, settings=settings, mtf=mtf, seed=self.seed
+        )
         save_maps(desk.folder, analysis)
-        box = Finding("box", "box", first.box, "px", f"Voxels of {first.pixel_size:.4g} Å; nothing finer than {2 * first.pixel_size:.2f} Å can be seen (Nyquist).")
-        outcome = Outcome([box, *analysis.findings()], analysis.warnings(), title=f"Post-processing of {self.half1.name} and {self.half2.name}")
+        box = Finding(
+            "box",
+            "box",
+            first.box,
+            "px",
+            f"Voxels of {first.pixel_size:.4g} Å; nothing finer than {2 * first.pixel_size:.2f} Å can be seen (Nyquist).",
+        )
+        outcome = Outcome(
+            [box, *analysis.findings()],
+            analysis.warnings(),
+            title=f"Post-processing of {self.half1.name} and {self.half2.name}",
+        )
         outcome.tables = analysis.tables()
         outcome.sections = map_sections(outcome, analysis)
         return outcome
@@ -88,7 +100,11 @@ def read_pair(first: Path, second: Path, pixel_size: float | None) -> tuple[Volu
     if a.box != b.box:
         raise DataProblem(f"{first} has {a.box} voxels along an edge and {second} {b.box}", "maps on the same grid")
     if abs(a.pixel_size / b.pixel_size - 1) > 1e-3:
-        raise DataProblem(f"{first} has voxels of {a.pixel_size:.4f} A and {second} of {b.pixel_size:.4f} A", "one pixel size", "give the right one as --pixel-size")
+        raise DataProblem(
+            f"{first} has voxels of {a.pixel_size:.4f} A and {second} of {b.pixel_size:.4f} A",
+            "one pixel size",
+            "give the right one as --pixel-size",
+        )
     for path, volume in ((first, a), (second, b)):
         if not np.isfinite(volume.data).all():
             raise DataProblem(f"{path} holds NaN or infinite voxels", "finite numbers")
@@ -107,5 +123,10 @@ def read_mtf(path: Path, box: int, binning: float) -> np.ndarray:
     """The detector's MTF at the shells of a box, from a STAR file."""
     for table in read_star(path).values():
         if isinstance(table, Table) and {"rlnResolutionInversePixel", "rlnMtfValue"} <= set(table.names):
-            return mtf_at_shells(table["rlnResolutionInversePixel"].astype(float), table["rlnMtfValue"].astype(float), box, binning=binning)
+            return mtf_at_shells(
+                table["rlnResolutionInversePixel"].astype(float),
+                table["rlnMtfValue"].astype(float),
+                box,
+                binning=binning,
+            )
     raise FormatProblem(f"{path} holds no MTF", "a table with the columns rlnResolutionInversePixel and rlnMtfValue")

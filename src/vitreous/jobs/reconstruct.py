@@ -19,6 +19,9 @@ from vitreous.model.particles import Particles
 from vitreous.reconstruction.direct_inversion import InversionSettings, Reconstruction, reconstruct
 from vitreous.reconstruction.particle_extent import particle_radius
 
+# Hashing thousands of stacks would take longer than reading them.
+STACKS_RECORDED = 64
+
 
 @dataclass(frozen=True)
 class Reconstruct:
@@ -65,7 +68,9 @@ class Reconstruct:
         group = point_group(self.symmetry)
         particles = ready_particles(self.particles, datadir=self.datadir, pixel_size=self.pixel_size, use_ctf=self.ctf)
         particles, split_note = with_half_sets(particles, self.split, self.seed)
-        settings = InversionSettings(group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast))
+        settings = InversionSettings(
+            group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast)
+        )
         settings = replace(settings, mask_radius=self.mask_radius(particles, settings))
         result = reconstruct(particles, settings, desk.progress("reconstruct"))
         analysis = analyse(result.half_maps, result.map, particles.pixel_size, seed=self.seed)
@@ -129,6 +134,8 @@ class Reconstruct:
         outcome = Outcome(findings, analysis.warnings(), title=f"Reconstruction of {self.particles.name}")
         if split_note:
             outcome.warnings.append(split_note)
+        outcome.inputs = stacks_of(particles)
+        outcome.headline = ("resolution_angstrom", "particles", "b_factor_angstrom2", "orientation_efficiency")
         outcome.subtitle = f"{len(particles):,} particles, {self.symmetry}, {box} px of {pixel_size:.4g} Å"
         outcome.tables = analysis.tables() | {"coverage": result.coverage.tolist(), "pixel_size_angstrom": pixel_size}
         outcome.sections = [*map_sections(outcome, analysis), section]
@@ -156,6 +163,12 @@ def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | Non
             f"--no-ctf for {path}, whose images are CTF-premultiplied", "images without the CTF in them"
         )
     return particles
+
+
+def stacks_of(particles: Particles) -> list[Path]:
+    """The image stacks, for provenance: the first `STACKS_RECORDED` of them."""
+    headers = getattr(particles.images, "headers", ())
+    return [header.path for header in headers if header is not None][:STACKS_RECORDED]
 
 
 def declared_contrast(particles: Particles, option: str) -> Contrast:

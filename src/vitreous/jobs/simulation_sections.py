@@ -30,7 +30,9 @@ def simulation_sections(
     noise: Noise | None,
     sources: Sequence[Source] = (),
 ) -> list[Section]:
-    """All sections. The images that are shown are made again, from the first particles; `projector` is that of the truth."""
+    """All sections. The images that are shown are made again, from the first particles; `projector` is that of the
+    truth.
+    """
     return [
         Section("Result", "", figures=[gallery_figure(projector, particles, noise)], numbers=outcome.numbers()),
         spectrum_section(projector, particles, noise),
@@ -53,7 +55,10 @@ def gallery_figure(projector: Projector, particles: Particles, noise: Noise | No
     if noise is None:
         del rows["without noise"]
     png = image_gallery(np.concatenate(list(rows.values())), columns=len(first), size=96)
-    caption = "The first particles. Top: the images of the stack. Bottom: the bare projections of the specimen, before the microscope's contrast transfer function"
+    caption = (
+        "The first particles. Top: the images of the stack. Bottom: the bare projections of the specimen, before the "
+        "microscope's contrast transfer function"
+    )
     caption += "." if noise is None else ", which the middle row has, and the noise."
     return Figure(
         caption,
@@ -87,7 +92,10 @@ def spectrum_section(projector: Projector, particles: Particles, noise: Noise | 
     )
     text = "The signal falls off with frequency, and it dips where the CTFs of many particles have their zeros. "
     if noise is not None:
-        text += "Where the curve of the noise lies far above that of the signal, nothing can be seen in one image: only the average of many particles brings it back."
+        text += (
+            "Where the curve of the noise lies far above that of the signal, nothing can be seen in one image: only "
+            "the average of many particles brings it back."
+        )
     return Section(
         "Signal and noise",
         text,
@@ -99,7 +107,9 @@ def defocus_section(particles: Particles) -> Section:
     assert particles.ctf is not None
     defocus = particles.ctf.defocus / MICROMETRE
     svg = histogram(defocus, x_label="defocus (µm)", y_label="particles", title="Defocus of the particles")
-    text = "Different defoci have the zeros of their CTFs at different frequencies, so that no frequency is lost in all particles."
+    text = (
+        "Different defoci have the zeros of their CTFs at different frequencies: no frequency is lost in all particles."
+    )
     return Section(
         "Defocus",
         text,

@@ -11,8 +11,8 @@ from vitreous.errors import DataProblem
 
 @dataclass(frozen=True)
 class Atoms:
-    """n atoms: `position` [n, 3] (x, y, z) in angstrom, `element` [n] symbols ("C", "CA", "ZN" upper case), `b_factor` [n] in
-    angstrom^2, `occupancy` [n], and the names of chain and residue."""
+    """n atoms: `position` [n, 3] (x, y, z) in angstrom, `element` [n] symbols ("C", "CA", "ZN" upper case),
+    `b_factor` [n] in angstrom^2, `occupancy` [n], and the names of chain and residue."""
 
     position: np.ndarray
     element: np.ndarray

@@ -37,11 +37,15 @@ class OpticsGroup:
 
     def __post_init__(self) -> None:
         if self.pixel_size is not None and not self.pixel_size > 0:
-            raise DataProblem(f"optics group '{self.name}' has pixel size {self.pixel_size} A", "a positive number of angstrom")
+            raise DataProblem(
+                f"optics group '{self.name}' has pixel size {self.pixel_size} A", "a positive number of angstrom"
+            )
         if self.voltage is not None and not self.voltage > 0:
             raise DataProblem(f"optics group '{self.name}' has voltage {self.voltage} V", "a positive voltage")
         if self.amplitude_contrast is not None and not -1 <= self.amplitude_contrast <= 1:
-            raise DataProblem(f"optics group '{self.name}' has amplitude contrast {self.amplitude_contrast}", "a value in [-1, 1]")
+            raise DataProblem(
+                f"optics group '{self.name}' has amplitude contrast {self.amplitude_contrast}", "a value in [-1, 1]"
+            )
 
     def require(self, *names: str) -> None:
         """Raise DataProblem naming the first of these fields that the file did not give."""
@@ -76,7 +80,14 @@ class CtfParameters:
         def column(value: Any, default: float) -> np.ndarray:
             return np.broadcast_to(np.asarray(default if value is None else value, dtype=np.float64), u.shape)
 
-        return CtfParameters(u, column(defocus_v, 0.0), column(defocus_angle, 0.0), column(phase_shift, 0.0), column(b_factor, 0.0), column(scale, 1.0))
+        return CtfParameters(
+            u,
+            column(defocus_v, 0.0),
+            column(defocus_angle, 0.0),
+            column(phase_shift, 0.0),
+            column(b_factor, 0.0),
+            column(scale, 1.0),
+        )
 
     def __len__(self) -> int:
         return len(self.defocus_u)

@@ -1,4 +1,5 @@
-"""Particles: everything known about a set of particle images. Columns are arrays; the pixels stay on disk until asked for."""
+"""Particles: everything known about a set of particle images. Columns are arrays; the pixels stay on disk until asked
+for."""
 
 from __future__ import annotations
 
@@ -51,8 +52,8 @@ class ImageName:
 class Particles:
     """A set of particles: image names, optics groups, and per-particle columns, all of one length n.
 
-    `optics_index` [n] points into `optics`. `pose`, `ctf`, `half_set` (1 or 2), `images` are None when the file has none.
-    `table` holds every column of the file as read, so that what has no field here survives a round trip;
+    `optics_index` [n] points into `optics`. `pose`, `ctf`, `half_set` (1 or 2), `images` are None when the file has
+    none. `table` holds every column of the file as read, so that what has no field here survives a round trip;
     `origin` says which format and version it came from and `blocks` holds the file's other blocks.
     """
 
@@ -83,10 +84,18 @@ class Particles:
 
     def rows(self, selection: np.ndarray | slice) -> Particles:
         """The selected particles, in the order given."""
-        pick = {name: None if (part := getattr(self, name)) is None else part.rows(selection) for name in ("pose", "ctf", "images")}
+        pick = {
+            name: None if (part := getattr(self, name)) is None else part.rows(selection)
+            for name in ("pose", "ctf", "images")
+        }
         half = None if self.half_set is None else self.half_set[selection]
         return replace(
-            self, names=self.names.rows(selection), optics_index=self.optics_index[selection], half_set=half, table=self.table.rows(selection), **pick
+            self,
+            names=self.names.rows(selection),
+            optics_index=self.optics_index[selection],
+            half_set=half,
+            table=self.table.rows(selection),
+            **pick,
         )
 
     @property
@@ -95,7 +104,9 @@ class Particles:
         sizes = sorted({group.pixel_size for group in self.used_optics() if group.pixel_size is not None})
         if len(sizes) != 1:
             raise DataProblem(
-                f"pixel sizes {sizes or 'unknown'}", "one pixel size for all particles", "split the file by optics group, or give --pixel-size"
+                f"pixel sizes {sizes or 'unknown'}",
+                "one pixel size for all particles",
+                "split the file by optics group, or give --pixel-size",
             )
         return sizes[0]
 

@@ -14,15 +14,21 @@ from vitreous.errors import DataProblem
 class TextColumn:
     """A column of text that repeats itself, kept as codes: row i is `values[codes[i]]`.
 
-    Image names repeat but for their number: with `numbers` and `digits`, row i is `numbers[i]`, padded with zeros to `digits[i]`
-    digits, then "@", then the value. Behaves as an object array of `str` in slices, selections, iteration and NumPy functions;
-    millions of rows cost 4 to 13 bytes each instead of 100.
+    Image names repeat but for their number: with `numbers` and `digits`, row i is `numbers[i]`, padded with zeros to
+    `digits[i]` digits, then "@", then the value. Behaves as an object array of `str` in slices, selections, iteration
+    and NumPy functions; millions of rows cost 4 to 13 bytes each instead of 100.
     """
 
     dtype = np.dtype(object)
     ndim = 1
 
-    def __init__(self, codes: np.ndarray, values: Sequence[str], numbers: np.ndarray | None = None, digits: np.ndarray | None = None):
+    def __init__(
+        self,
+        codes: np.ndarray,
+        values: Sequence[str],
+        numbers: np.ndarray | None = None,
+        digits: np.ndarray | None = None,
+    ):
         self.codes, self.values, self.numbers, self.digits = codes, values, numbers, digits
 
     def __len__(self) -> int:
@@ -36,11 +42,14 @@ class TextColumn:
         if isinstance(rows, int | np.integer):
             return self._text(int(rows))
         return TextColumn(
-            self.codes[rows], self.values, None if self.numbers is None else self.numbers[rows], None if self.digits is None else self.digits[rows]
+            self.codes[rows],
+            self.values,
+            None if self.numbers is None else self.numbers[rows],
+            None if self.digits is None else self.digits[rows],
         )
 
     def _text(self, row: int) -> str:
-        value = self.values[self.codes[row]]
+        value = self.values[int(self.codes[row])]
         if self.numbers is None or self.digits is None:
             return value
         return f"{str(int(self.numbers[row])).zfill(int(self.digits[row]))}@{value}"
@@ -77,9 +86,9 @@ class TextColumn:
 class Table:
     """Named columns of equal length, in order.
 
-    A column is a NumPy array whose first axis is the rows: float64, int64, or text (dtype object holding `str`; of large files a
-    `TextColumn`, which behaves like one). Tables of .cs files keep that format's own types, vectors included.
-    Columns are not copied and must not be modified: `with_columns` makes a new table.
+    A column is a NumPy array whose first axis is the rows: float64, int64, or text (dtype object holding `str`; of
+    large files a `TextColumn`, which behaves like one). Tables of .cs files keep that format's own types, vectors
+    included. Columns are not copied and must not be modified: `with_columns` makes a new table.
     """
 
     columns: Mapping[str, Any] = field(default_factory=dict)

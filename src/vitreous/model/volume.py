@@ -20,7 +20,9 @@ class Volume:
         if self.data.ndim != 3 or len(set(self.data.shape)) != 1:
             raise DataProblem(f"a volume of shape {self.data.shape}", "a cube [z, y, x]")
         if not self.pixel_size > 0:
-            raise DataProblem(f"a volume of pixel size {self.pixel_size} A", "a positive number of angstrom", "give --pixel-size")
+            raise DataProblem(
+                f"a volume of pixel size {self.pixel_size} A", "a positive number of angstrom", "give --pixel-size"
+            )
 
     @property
     def box(self) -> int:

@@ -34,8 +34,7 @@ class Accumulator:
     @property
     def values(self) -> Complex[np.ndarray, "z y x"]:
         """The sum of weighted slices."""
-        complex_dtype = np.complex128 if self.dtype == np.float64 else np.complex64
-        return (self.sums[..., 0] + 1j * self.sums[..., 1]).astype(complex_dtype, copy=False)
+        return complex_values(self.sums)
 
     @property
     def weights(self) -> Float[np.ndarray, "z y x"]:
@@ -60,10 +59,13 @@ def insert_slices(
     dtype = accumulator.dtype
     kx, ky = (np.ascontiguousarray(k, dtype=dtype) for k in frequencies)
     basis = np.ascontiguousarray(rotation[:, :2, :].reshape(-1, 6).T * accumulator.padding, dtype=dtype)
-    insert(accumulator.sums, slices, weights, kx, ky, basis)
+    size, _, width, _ = accumulator.sums.shape
+    insert(accumulator.sums.reshape(-1), size, width, slices, weights, kx, ky, basis)
 
 
-def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, "n 3 3"], grid: SliceGrid, padding: int = PADDING) -> Float[np.ndarray, "z y x"]:
+def backproject(
+    slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, "n 3 3"], grid: SliceGrid, padding: int = PADDING
+) -> Float[np.ndarray, "z y x"]:
     """The transpose of `project(fourier_volume(v), rotation, grid)`, as a real volume.
 
     With the inner products `Re sum conj(a) b` over the listed pixels and `sum a b` over voxels. No weights, no division: this is the
@@ -73,7 +75,7 @@ def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, 
     accumulator = Accumulator(grid.box, padding, dtype)
     ones = np.zeros((len(grid), len(rotation)), dtype=dtype)
     insert_slices(accumulator, np.ascontiguousarray(slices.T), ones, rotation, (grid.kx, grid.ky))
-    half = fold_nyquist(accumulator.values, grid.box, padding)
+    half = complex_values(fold_nyquist(accumulator.sums, grid.box, padding))
     # A stored voxel with x > 0 stands for itself only, while the inverse real transform adds its mirror image.
     half[:, :, 1:-1] /= 2
     size = padding * grid.box
@@ -81,14 +83,23 @@ def backproject(slices: Complex[np.ndarray, "n p"], rotation: Float[np.ndarray, 
     return (volume / gridding_correction(grid.box, padding, "linear", 3)).astype(dtype)
 
 
-def fold_nyquist(values: np.ndarray, box: int, padding: int = PADDING) -> np.ndarray:
-    """The stored voxels as a half transform [P, P, P // 2 + 1], centred in z and y: the planes at +P/2 are those at -P/2."""
+def complex_values(sums: Float[np.ndarray, "z y x 3"]) -> Complex[np.ndarray, "z y x"]:
+    """The first two of (real, imaginary, weight) as complex numbers."""
+    values = np.empty(sums.shape[:3], dtype=np.complex128 if sums.dtype == np.float64 else np.complex64)
+    values.real, values.imag = sums[..., 0], sums[..., 1]
+    return values
+
+
+def fold_nyquist(stored: np.ndarray, box: int, padding: int = PADDING) -> np.ndarray:
+    """The part of stored voxels [z, y, x, ...] that is a half transform [P, P, P // 2 + 1], centred in z and y, as a view.
+
+    The planes at +P/2 are those at -P/2: what they hold is added there, in place.
+    """
     size, radius = padding * box, padded_radius(box, padding)
     low, high = radius - size // 2, radius + size // 2
-    values = values.copy()
-    values[low] += values[high]
-    values[:, low] += values[:, high]
-    return np.ascontiguousarray(values[low:high, low:high, : size // 2 + 1])
+    stored[low] += stored[high]
+    stored[:, low] += stored[:, high]
+    return stored[low:high, low:high, : size // 2 + 1]
 
 
 def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int) -> Float[np.ndarray, "z y x"]:

@@ -73,7 +73,9 @@ class Case:
     declared_state: CtfState = CtfState.RAW
     zero_power: float = float("nan")
     report: Callable[[int], None] = lambda done: None
-    readings: dict[str, Hypothesis] = field(default_factory=lambda: {"rotation": AS_WRITTEN, "shift": AS_WRITTEN, "ctf": AS_WRITTEN})
+    readings: dict[str, Hypothesis] = field(
+        default_factory=lambda: {"rotation": AS_WRITTEN, "shift": AS_WRITTEN, "ctf": AS_WRITTEN}
+    )
     trials: dict[tuple[str, ...], Trial] = field(default_factory=dict)
 
     def trial(self, **readings: Hypothesis) -> Trial:
@@ -109,19 +111,30 @@ def clearly_more(gain: float, other: float) -> bool:
     return gain - other > max(LEAST_NATS, LEAST_SHARE * abs(other))
 
 
-def diagnose(particles: Particles, settings: InversionSettings, *, seed: int = 0, report: Callable[[int], None] = lambda done: None) -> tuple[list[Verdict], Case]:
+def diagnose(
+    particles: Particles,
+    settings: InversionSettings,
+    *,
+    seed: int = 0,
+    report: Callable[[int], None] = lambda done: None,
+) -> tuple[list[Verdict], Case]:
     """Verdicts on contrast, CTF state, CTF values, rotation, shift. `particles.images` must be in memory and finite."""
     assert particles.images is not None
+    power = image_power(particles.images.read(slice(None)))
     declared, zero_power = particles.ctf_state, float("nan")
     if particles.ctf is not None:
         zero_power = power_at_zeros(particles)
         state = state_by_power(declared, zero_power)
         particles = replace(particles, optics=tuple(replace(group, ctf_state=state) for group in particles.optics))
-    case = Case(particles, settings, image_power(particles.images.read(slice(None))), declared, zero_power, report)
+    case = Case(particles, settings, power, declared, zero_power, report)
     rotations, shifts = rotation_hypotheses(), shift_hypotheses(particles.pixel_size)
     # The noise of premultiplied images follows the CTF, so that gains under different CTFs do not compare; their power decides instead.
     judged = particles.ctf is not None and particles.ctf_state is not CtfState.PREMULTIPLIED
-    values = [*ctf_state_hypotheses(particles.ctf_state), *ctf_value_hypotheses(), *unrelated_ctf_hypotheses()] if judged else []
+    values = (
+        [*ctf_state_hypotheses(particles.ctf_state), *ctf_value_hypotheses(), *unrelated_ctf_hypotheses()]
+        if judged
+        else []
+    )
     for _ in range(2):  # a second round only if the first has changed something
         changed = case.search("rotation", [AS_WRITTEN, *rotations])
         changed |= case.search("shift", [AS_WRITTEN, *shifts])
@@ -132,7 +145,9 @@ def diagnose(particles: Particles, settings: InversionSettings, *, seed: int = 0
     rotation = rotation_verdict(case, seed)
     if case.gain() < LEAST_OVER_SHUFFLED * case.gain(rotation=shuffled_poses(seed)):
         untold = "cannot be told while the orientations say nothing"
-        others = [Verdict(check, Status.UNKNOWN, untold) for check in ("CTF state", "CTF values", "shift sign and unit")]
+        others = [
+            Verdict(check, Status.UNKNOWN, untold) for check in ("CTF state", "CTF values", "shift sign and unit")
+        ]
         return [contrast_verdict(case), *others[:2], rotation, others[2]], case
     return [contrast_verdict(case), *ctf_verdicts(case), rotation, shift_verdict(case, shifts)], case
 
@@ -141,7 +156,11 @@ def rotation_verdict(case: Case, seed: int) -> Verdict:
     written, shuffled = case.gain(rotation=AS_WRITTEN), case.gain(rotation=shuffled_poses(seed))
     best = case.readings["rotation"]
     if best is not AS_WRITTEN and case.gain() > LEAST_OVER_SHUFFLED * shuffled:
-        return Verdict("rotation convention", Status.FAULT, f"orientations are {best.name}: read so they explain {nats(case.gain())}, as written {nats(written)}")
+        return Verdict(
+            "rotation convention",
+            Status.FAULT,
+            f"orientations are {best.name}: read so they explain {nats(case.gain())}, as written {nats(written)}",
+        )
     if written < LEAST_OVER_SHUFFLED * shuffled:
         return Verdict(
             "rotation convention",
@@ -149,54 +168,108 @@ def rotation_verdict(case: Case, seed: int) -> Verdict:
             f"the orientations say nothing about the images in any convention tried: they explain {nats(written)}, shuffled ones {nats(shuffled)}",
         )
     rivals = max(case.gain(rotation=h) for h in rotation_hypotheses())
-    return Verdict("rotation convention", Status.PASS, f"as written {nats(written)}, best other reading {nats(rivals)}, shuffled {nats(shuffled)}")
+    return Verdict(
+        "rotation convention",
+        Status.PASS,
+        f"as written {nats(written)}, best other reading {nats(rivals)}, shuffled {nats(shuffled)}",
+    )
 
 
 def shift_verdict(case: Case, candidates: list[Hypothesis]) -> Verdict:
     written, best = case.gain(shift=AS_WRITTEN), case.readings["shift"]
     if best is not AS_WRITTEN:
-        return Verdict("shift sign and unit", Status.FAULT, f"shifts are {best.name}: read so they explain {nats(case.gain())}, as written {nats(written)}")
+        return Verdict(
+            "shift sign and unit",
+            Status.FAULT,
+            f"shifts are {best.name}: read so they explain {nats(case.gain())}, as written {nats(written)}",
+        )
     name, rival = max(((h.name, case.gain(shift=h)) for h in candidates), key=lambda pair: pair[1])
     assert case.particles.pose is not None
     if not clearly_more(written, rival):
         size = float(np.sqrt(np.mean(case.particles.pose.shift**2)))
-        return Verdict("shift sign and unit", Status.UNKNOWN, f"shifts of {size:.1f} A rms are too small to tell: as written {nats(written)}, {name} {nats(rival)}")
+        return Verdict(
+            "shift sign and unit",
+            Status.UNKNOWN,
+            f"shifts of {size:.1f} A rms are too small to tell: as written {nats(written)}, {name} {nats(rival)}",
+        )
     return Verdict("shift sign and unit", Status.PASS, f"as written {nats(written)}, {name} {nats(rival)}")
 
 
 def ctf_verdicts(case: Case) -> list[Verdict]:
     """CTF state and CTF values, which share their trials: while the values are wrong, raw and phase-flipped cannot be told apart."""
     if case.particles.ctf is None:
-        return [Verdict("CTF state", Status.UNKNOWN, "the file has no CTF"), Verdict("CTF values", Status.UNKNOWN, "the file has no CTF")]
+        return [
+            Verdict("CTF state", Status.UNKNOWN, "the file has no CTF"),
+            Verdict("CTF values", Status.UNKNOWN, "the file has no CTF"),
+        ]
     declared, read = case.declared_state, case.particles.ctf_state
     shown = f"power at the CTF's zeros is {case.zero_power:.2f} of that at its peaks"
     if read is CtfState.PREMULTIPLIED:
         right = read is declared
-        evidence = f"{declared.value}: {shown}" if right else f"the file says {declared.value}, but {shown}: the images are CTF-premultiplied"
-        return [Verdict("CTF state", Status.PASS if right else Status.FAULT, evidence), premultiplied_values_verdict(case)]
+        evidence = (
+            f"{declared.value}: {shown}"
+            if right
+            else f"the file says {declared.value}, but {shown}: the images are CTF-premultiplied"
+        )
+        return [
+            Verdict("CTF state", Status.PASS if right else Status.FAULT, evidence),
+            premultiplied_values_verdict(case),
+        ]
     written, best = case.gain(ctf=AS_WRITTEN), case.readings["ctf"]
     states = {h.name for h in ctf_state_hypotheses(read)}
     if read is not declared:
         state = Verdict("CTF state", Status.FAULT, f"the file says {declared.value}, but {shown}: the images are not")
     elif best.name in states:
-        state = Verdict("CTF state", Status.FAULT, f"the file says {declared.value}: as {best.name} they explain {nats(case.gain())}, as written {nats(written)}")
+        state = Verdict(
+            "CTF state",
+            Status.FAULT,
+            f"the file says {declared.value}: as {best.name} they explain {nats(case.gain())}, as written {nats(written)}",
+        )
     elif best is not AS_WRITTEN:
         state = Verdict("CTF state", Status.UNKNOWN, f"{shown}; phases can be judged once the CTF values are right")
     else:
         other = max(case.gain(ctf=h) for h in ctf_state_hypotheses(read))
-        state = Verdict("CTF state", Status.PASS, f"{declared.value}: {nats(written)}, as {', '.join(states)} {nats(other)}; {shown}")
+        state = Verdict(
+            "CTF state",
+            Status.PASS,
+            f"{declared.value}: {nats(written)}, as {', '.join(states)} {nats(other)}; {shown}",
+        )
     if best is not AS_WRITTEN and best.name not in states:
-        return [state, Verdict("CTF values", Status.FAULT, f"{best.name} explains {nats(case.gain())}, the file's values {nats(written)}")]
+        return [
+            state,
+            Verdict(
+                "CTF values",
+                Status.FAULT,
+                f"{best.name} explains {nats(case.gain())}, the file's values {nats(written)}",
+            ),
+        ]
     name, unrelated = max(((h.name, case.gain(ctf=h)) for h in unrelated_ctf_hypotheses()), key=lambda pair: pair[1])
-    return [state, Verdict("CTF values", Status.PASS, f"the file's values {nats(case.gain())}, best unrelated CTF ({name}) {nats(unrelated)}")]
+    return [
+        state,
+        Verdict(
+            "CTF values",
+            Status.PASS,
+            f"the file's values {nats(case.gain())}, best unrelated CTF ({name}) {nats(unrelated)}",
+        ),
+    ]
 
 
 def premultiplied_values_verdict(case: Case) -> Verdict:
     """CTFs that the images were multiplied by have their zeros where the power is least."""
-    name, least = min(((h.name, power_at_zeros(h.change(case.particles))) for h in ctf_value_hypotheses()), key=lambda pair: pair[1])
+    name, least = min(
+        ((h.name, power_at_zeros(h.change(case.particles))) for h in ctf_value_hypotheses()), key=lambda pair: pair[1]
+    )
     if least < 0.8 * case.zero_power:
-        return Verdict("CTF values", Status.FAULT, f"with {name} the power at the zeros is {least:.3f} of that at the peaks, as written {case.zero_power:.3f}")
-    return Verdict("CTF values", Status.PASS, f"the images have least power at the zeros of these CTFs: {case.zero_power:.3f} of that at the peaks")
+        return Verdict(
+            "CTF values",
+            Status.FAULT,
+            f"with {name} the power at the zeros is {least:.3f} of that at the peaks, as written {case.zero_power:.3f}",
+        )
+    return Verdict(
+        "CTF values",
+        Status.PASS,
+        f"the images have least power at the zeros of these CTFs: {case.zero_power:.3f} of that at the peaks",
+    )
 
 
 def state_by_power(declared: CtfState, zero_power: float) -> CtfState:
@@ -225,7 +298,15 @@ def power_at_zeros(particles: Particles) -> float:
             part = particles.rows(members[start : start + 256])
             assert part.images is not None and part.ctf is not None
             power = np.abs(np.asarray(scipy.fft.rfft2(part.images.read(slice(None))))[:, row, column]) ** 2
-            square = ctf_of_particles(part.used_optics()[0], replace(part.ctf, b_factor=0 * part.ctf.b_factor, scale=0 * part.ctf.scale + 1), kx, ky) ** 2
+            square = (
+                ctf_of_particles(
+                    part.used_optics()[0],
+                    replace(part.ctf, b_factor=0 * part.ctf.b_factor, scale=0 * part.ctf.scale + 1),
+                    kx,
+                    ky,
+                )
+                ** 2
+            )
             for kind, chosen in enumerate((square < 0.1, square > 0.7)):
                 sums[kind, 0] += np.bincount(shell, weights=(power * chosen).sum(axis=0), minlength=shells)
                 sums[kind, 1] += np.bincount(shell, weights=chosen.sum(axis=0), minlength=shells)
@@ -245,7 +326,9 @@ def contrast_verdict(case: Case) -> Verdict:
     bright = "bright" if skewness > 0 else "dark"
     evidence = f"skewness of the density {skewness:+.2f}: protein is {bright}"
     if abs(skewness) < LEAST_SKEWNESS:
-        return Verdict("contrast sign", Status.UNKNOWN, f"skewness of the density {skewness:+.2f} is too near 0 to tell")
+        return Verdict(
+            "contrast sign", Status.UNKNOWN, f"skewness of the density {skewness:+.2f} is too near 0 to tell"
+        )
     declared = "bright" if case.settings.contrast is Contrast.INVERTED else "dark"
     return Verdict("contrast sign", Status.PASS if bright == declared else Status.FAULT, evidence)
 
@@ -268,15 +351,32 @@ def pixel_size_verdict(case: Case, reference: np.ndarray, reference_pixel_size: 
     volume = solve(case.trial().halves).map
     scales = np.arange(0.85, 1.1501, 0.0025)
     ours, theirs = fourier_volume(volume), fourier_volume(reference)
-    correlation, hand = max((scale_correlation(ours, case.particles.pixel_size, theirs, reference_pixel_size, scales, mirror) for mirror in (False, True)), key=lambda c: c[0].max())
+    correlation, hand = max(
+        (
+            scale_correlation(ours, case.particles.pixel_size, theirs, reference_pixel_size, scales, mirror)
+            for mirror in (False, True)
+        ),
+        key=lambda c: c[0].max(),
+    )
     best = float(scales[correlation.argmax()])
     evidence = f"the map fits best with its pixels scaled by {best:.4f} (correlation {correlation.max():.2f}{', mirror image' if hand else ''})"
     if correlation.max() < LEAST_MAP_CORRELATION:
-        return Verdict("pixel size", Status.UNKNOWN, f"the given map does not lie on the reconstruction (correlation {correlation.max():.2f})")
+        return Verdict(
+            "pixel size",
+            Status.UNKNOWN,
+            f"the given map does not lie on the reconstruction (correlation {correlation.max():.2f})",
+        )
     return Verdict("pixel size", Status.PASS if abs(best - 1) < PIXEL_SIZE_TOLERANCE else Status.FAULT, evidence)
 
 
-def scale_correlation(ours: FourierVolume, pixel_size: float, theirs: FourierVolume, their_pixel_size: float, scales: np.ndarray, mirror: bool) -> tuple[np.ndarray, bool]:
+def scale_correlation(
+    ours: FourierVolume,
+    pixel_size: float,
+    theirs: FourierVolume,
+    their_pixel_size: float,
+    scales: np.ndarray,
+    mirror: bool,
+) -> tuple[np.ndarray, bool]:
     """Correlation of two transforms at random frequencies between 60 and 12 angstrom, theirs read as if its pixels were `scale` times as large."""
     rng = np.random.default_rng(0)
     finest = min(1 / 12, 0.4 / pixel_size, 0.4 / their_pixel_size / scales.max())
@@ -292,7 +392,9 @@ def scale_correlation(ours: FourierVolume, pixel_size: float, theirs: FourierVol
     values = []
     for scale in scales:
         other = read(theirs, their_pixel_size * scale, k)
-        values.append(np.real(mine * np.conj(other)).sum() / np.sqrt((np.abs(mine) ** 2).sum() * (np.abs(other) ** 2).sum()))
+        values.append(
+            np.real(mine * np.conj(other)).sum() / np.sqrt((np.abs(mine) ** 2).sum() * (np.abs(other) ** 2).sum())
+        )
     return np.array(values), mirror
 
 

@@ -24,7 +24,13 @@ from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.model.particles import Particles
 from vitreous.optics.aberrations import magnify, wave_factor
 from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
-from vitreous.reconstruction.backprojection import Accumulator, fold_nyquist, insert_slices, inverse_to_box
+from vitreous.reconstruction.backprojection import (
+    Accumulator,
+    complex_values,
+    fold_nyquist,
+    insert_slices,
+    inverse_to_box,
+)
 from vitreous.reconstruction.projection import PADDING, SliceGrid, slice_grid
 
 if TYPE_CHECKING:
@@ -34,6 +40,8 @@ Frequencies = tuple[np.ndarray, np.ndarray]  # (kx, ky)
 
 # A voxel that saw less than this fraction of its shell's mean weight is as good as empty: it is damped, not divided by noise.
 LEAST_WEIGHT = 1e-3
+
+DIRECTION_BELTS = 6
 
 # Pixels over which the disc around a particle falls from 1 to 0: wide enough that its transform stays within a shell or two.
 MASK_EDGE = 4.0
@@ -110,7 +118,7 @@ def accumulate(particles: Particles, settings: InversionSettings, counter: Count
         members = np.flatnonzero(particles.optics_index == group)
         prepare = partial(weighted_slices, settings=settings, grid=slice_grid(box))
         for rows in chunks(members, chunk_size(box)):
-            part = particles.rows(rows)
+            part = by_direction(particles.rows(rows))
             data, weight, frequencies = prepare(part)
             assert part.pose is not None
             rotation = matrix_from_euler(part.pose.euler)
@@ -120,7 +128,16 @@ def accumulate(particles: Particles, settings: InversionSettings, counter: Count
     return finish_sums(accumulator, exact)
 
 
-def weighted_slices(part: Particles, settings: InversionSettings, grid: SliceGrid) -> tuple[np.ndarray, np.ndarray, Frequencies]:
+def by_direction(part: Particles) -> Particles:
+    """A chunk in the order of its viewing directions: slices that follow each other then add to neighbouring voxels, still in cache."""
+    assert part.pose is not None
+    rot, tilt = part.pose.euler[:, 0], part.pose.euler[:, 1]
+    return part.rows(np.lexsort((rot, np.rint(np.cos(tilt) * DIRECTION_BELTS))))
+
+
+def weighted_slices(
+    part: Particles, settings: InversionSettings, grid: SliceGrid
+) -> tuple[np.ndarray, np.ndarray, Frequencies]:
     """One chunk of one optics group as pixel-major (values [p, n], weights [p, n]) and the frequencies (kx, ky) of its pixels.
 
     Values are the transforms, moved so that the particle lies on the origin, times the CTF; weights are the CTF squared.
@@ -149,7 +166,9 @@ def weighted_slices(part: Particles, settings: InversionSettings, grid: SliceGri
     return data, weight, frequencies
 
 
-def contrast_transfer(part: Particles, settings: InversionSettings, grid: SliceGrid) -> tuple[np.ndarray, np.ndarray, Frequencies]:
+def contrast_transfer(
+    part: Particles, settings: InversionSettings, grid: SliceGrid
+) -> tuple[np.ndarray, np.ndarray, Frequencies]:
     """(CTF [n, p], factor [p] that undoes beam tilt and odd aberrations, frequencies (kx, ky) of the object in cycles per box).
 
     The last are those of the grid after the group's anisotropic magnification: where in the volume the image's pixels belong.
@@ -163,12 +182,16 @@ def contrast_transfer(part: Particles, settings: InversionSettings, grid: SliceG
     if not settings.use_ctf:
         return np.ones((len(part), len(grid)), dtype=np.float32), nothing, places
     if part.ctf is None:
-        raise DataProblem("particles without CTF parameters", "a defocus for each particle", "add the columns, or give --no-ctf")
+        raise DataProblem(
+            "particles without CTF parameters", "a defocus for each particle", "add the columns, or give --no-ctf"
+        )
     factor = ctf_of_particles(group, part.ctf, kx, ky, contrast=settings.contrast, dtype=np.float32)
     if part.ctf_state is CtfState.PHASE_FLIPPED:
         # The images' phases are right already, up to the contrast that the whole stack has.
         factor = np.abs(factor) if settings.contrast is Contrast.INVERTED else -np.abs(factor)
     undo = wave_factor(-odd_phase(group, kx, ky)).astype(np.complex64) if has_odd_phase(group) else nothing
+    if part.ctf_state is CtfState.PREMULTIPLIED and settings.contrast is Contrast.RAW:
+        undo = -undo  # dark protein stays dark under multiplication by +sin(gamma), and no factor here turns it
     return factor, undo, places
 
 
@@ -180,7 +203,9 @@ def check_pixels(pixels: np.ndarray, part: Particles) -> None:
         name = part.names.rows(bad[:1])
         path = name.paths[name.path_code[0]]
         raise DataProblem(
-            f"image {name.index[0] + 1}@{path} holds NaN or infinite pixels", "finite numbers", "remove these particles: `vitreous check` lists them all"
+            f"image {name.index[0] + 1}@{path} holds NaN or infinite pixels",
+            "finite numbers",
+            "remove these particles: `vitreous check` lists them all",
         )
 
 
@@ -193,9 +218,8 @@ def finish_sums(accumulator: Accumulator, exact: np.ndarray) -> Sums:
     if len(exact) > 1:
         sums = symmetrise(sums, exact)
     box, padding = accumulator.box, accumulator.padding
-    values = np.empty(sums.shape[:3], dtype=np.complex64)
-    values.real, values.imag = sums[..., 0], sums[..., 1]
-    return Sums(fold_nyquist(values, box, padding), fold_nyquist(sums[..., 2], box, padding), box, padding)
+    folded = fold_nyquist(sums, box, padding)
+    return Sums(complex_values(folded), np.ascontiguousarray(folded[..., 2]), box, padding)
 
 
 def symmetrise(sums: np.ndarray, exact: np.ndarray) -> np.ndarray:
@@ -224,40 +248,31 @@ def shell_index(size: int, padding: int) -> np.ndarray:
 
 def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
     """Half maps and the map from the sums of the two half sets."""
+    from vitreous.reconstruction.insertion_kernel import divide, shell_statistics
+
     first, second = halves
     box, padding = first.box, first.padding
-    shell = shell_index(first.values.shape[0], padding).ravel()
-    shells = box // 2 + 1  # beyond Nyquist there is nothing
-    inside = np.flatnonzero(shell < shells)
-    shell = shell[inside]
-    count = np.bincount(shell, minlength=shells)
-
-    def pick(array: np.ndarray) -> np.ndarray:
-        return array.ravel()[inside]
-
-    def per_shell(values: np.ndarray) -> np.ndarray:
-        return np.bincount(shell, weights=values, minlength=shells) / np.maximum(count, 1)
-
-    values = [pick(half.values) for half in halves]
-    weights = [pick(half.weights) for half in halves]
-    mean = [np.maximum(per_shell(w), np.finfo(np.float32).tiny) for w in weights]
-    raw = [v / (w + (LEAST_WEIGHT * m)[shell]) for v, w, m in zip(values, weights, mean, strict=True)]
-    power = [per_shell(r.real**2 + r.imag**2) for r in raw]
-    cross = per_shell(raw[0].real * raw[1].real + raw[0].imag * raw[1].imag)
-    correlation = cross / np.maximum(np.sqrt(power[0] * power[1]), np.finfo(np.float32).tiny)
-    half_weight = (mean[0] + mean[1]) / 2
-    regularisation = half_weight * noise_to_signal(correlation)
+    values, weights = (first.values, second.values), (first.weights, second.weights)
+    floors = np.zeros((2, box // 2 + 1))
+    statistics = shell_statistics(values, weights, box, floors)
+    voxels = np.maximum(statistics[:, 0], 1)
+    mean = np.maximum(statistics[:, 1:3].T / voxels, np.finfo(np.float32).tiny)
+    statistics = shell_statistics(values, weights, box, LEAST_WEIGHT * mean)
+    power = np.sqrt(statistics[:, 3] * statistics[:, 4])
+    regularisation = mean.mean(axis=0) * noise_to_signal(
+        statistics[:, 5] / np.maximum(power, np.finfo(np.float64).tiny)
+    )
+    correction = gridding_correction(box, padding, "linear", 3)
+    half = np.empty(first.values.shape, dtype=np.complex64)
 
     def invert(numerator: np.ndarray, denominator: np.ndarray, gain: np.ndarray) -> np.ndarray:
-        half = np.zeros(first.values.size, dtype=np.complex64)
-        half[inside] = numerator * (gain[shell] / (denominator + regularisation[shell])).astype(np.float32)
-        volume = inverse_to_box(half.reshape(first.values.shape), box)
-        return (volume / gridding_correction(box, padding, "linear", 3)).astype(np.float32)
+        divide(numerator, denominator, box, regularisation, gain, half)
+        return (inverse_to_box(half, box) / correction).astype(np.float32)
 
     maps = [invert(v, w, 1 + regularisation / m) for v, w, m in zip(values, weights, mean, strict=True)]
-    whole = invert(values[0] + values[1], weights[0] + weights[1], np.ones(shells))
-    seen = (weights[0] + weights[1]) > LEAST_WEIGHT * (mean[0] + mean[1])[shell]
-    return Reconstruction((maps[0], maps[1]), whole, per_shell(seen), regularisation, mean[0] + mean[1])
+    both = first + second
+    whole = invert(both.values, both.weights, np.ones(len(voxels)))
+    return Reconstruction((maps[0], maps[1]), whole, statistics[:, 6] / voxels, regularisation, mean.sum(axis=0))
 
 
 def noise_to_signal(correlation: np.ndarray) -> np.ndarray:
@@ -278,7 +293,11 @@ def reconstruct(particles: Particles, settings: InversionSettings, progress: Pro
     for half in (1, 2):
         members = np.flatnonzero(particles.half_set == half)
         if len(members) == 0:
-            raise DataProblem(f"half set {half} has no particles", "particles in both half sets", "let the program split them with --split random")
+            raise DataProblem(
+                f"half set {half} has no particles",
+                "particles in both half sets",
+                "let the program split them with --split random",
+            )
         tasks.append(partial(accumulate, particles.rows(members), settings, counter))
     first, second = side_by_side(tasks, counter)
     return solve((first, second))

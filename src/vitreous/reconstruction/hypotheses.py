@@ -31,10 +31,15 @@ AS_WRITTEN = Hypothesis("as written", lambda particles: particles)
 
 def rotation_hypotheses() -> list[Hypothesis]:
     """Matrices transposed; y axis of the images upside down."""
-    turn = np.diag([1.0, -1.0, -1.0])  # the first two rows of diag(1, -1, -1) R span the slice of an image that is upside down
+    turn = np.diag(
+        [1.0, -1.0, -1.0]
+    )  # the first two rows of diag(1, -1, -1) R span the slice of an image that is upside down
     return [
         Hypothesis("transposed (R and its inverse exchanged)", lambda p: _turned(p, transpose)),
-        Hypothesis("images upside down (y axis reversed)", lambda p: _turned(p, lambda r: compose(np.broadcast_to(turn, r.shape), r))),
+        Hypothesis(
+            "images upside down (y axis reversed)",
+            lambda p: _turned(p, lambda r: compose(np.broadcast_to(turn, r.shape), r)),
+        ),
     ]
 
 
@@ -52,8 +57,13 @@ def shift_hypotheses(pixel_size: float) -> list[Hypothesis]:
 def ctf_value_hypotheses() -> list[Hypothesis]:
     """Columns exchanged or angles mirrored: the mistakes of conversion."""
     return [
-        Hypothesis("defocus U and V exchanged", lambda p: _with_ctf(p, lambda c: replace(c, defocus_u=c.defocus_v, defocus_v=c.defocus_u))),
-        Hypothesis("astigmatism angle negated", lambda p: _with_ctf(p, lambda c: replace(c, defocus_angle=-c.defocus_angle))),
+        Hypothesis(
+            "defocus U and V exchanged",
+            lambda p: _with_ctf(p, lambda c: replace(c, defocus_u=c.defocus_v, defocus_v=c.defocus_u)),
+        ),
+        Hypothesis(
+            "astigmatism angle negated", lambda p: _with_ctf(p, lambda c: replace(c, defocus_angle=-c.defocus_angle))
+        ),
     ]
 
 

@@ -62,13 +62,15 @@ def weigh(transforms, row, column, phase_x, phase_y, factor, antisymmetric, mult
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
-def insert(accumulator, data, weight, kx, ky, basis):
-    """Add slices to `accumulator` [z, y, x, 3] = (real, imaginary, weight) with trilinear weights.
+def insert(sums, size, width, data, weight, kx, ky, basis):
+    """Add slices to `sums`, [size, size, width, 3] = (real, imaginary, weight) as one flat array, with trilinear weights.
 
     Point p of slice i lies at `kx[p] * basis[:3, i] + ky[p] * basis[3:, i]` (x, y, z), in voxels of the padded transform. The
     half with x < 0 is the conjugate of the other. Axes z and y have their zero at the middle, x at 0.
     """
-    middle = np.float32(accumulator.shape[0] // 2)
+    middle, one = sums.dtype.type(size // 2), sums.dtype.type(1)
+    # Unsigned places: a signed index would be tested for counting from the end.
+    step, row, plane, nothing = np.uint64(3), np.uint64(3 * width), np.uint64(3 * width * size), np.uint64(0)
     for p in range(kx.shape[0]):
         kx_p, ky_p = kx[p], ky[p]
         for i in range(basis.shape[1]):
@@ -81,18 +83,65 @@ def insert(accumulator, data, weight, kx, ky, basis):
                 x, y, z, imaginary = -x, -y, -z, -imaginary
             y += middle
             z += middle
-            ix, iy, iz = int(x), int(y), int(z)
+            ix, iy, iz = np.int32(x), np.int32(y), np.int32(z)
             fx, fy, fz = x - ix, y - iy, z - iz
-            for dz in range(2):
-                weight_z = fz if dz else 1 - fz
-                for dy in range(2):
-                    weight_zy = weight_z * (fy if dy else 1 - fy)
-                    cell = accumulator[iz + dz, iy + dy]
-                    a = weight_zy * (1 - fx)
-                    b = weight_zy * fx
-                    cell[ix, 0] += a * real
-                    cell[ix, 1] += a * imaginary
-                    cell[ix, 2] += a * w
-                    cell[ix + 1, 0] += b * real
-                    cell[ix + 1, 1] += b * imaginary
-                    cell[ix + 1, 2] += b * w
+            corner = np.uint64((np.int64(iz) * size + iy) * width + ix) * step
+            for neighbour in range(4):
+                weight_zy = (fz if neighbour & 2 else one - fz) * (fy if neighbour & 1 else one - fy)
+                place = corner + (plane if neighbour & 2 else nothing) + (row if neighbour & 1 else nothing)
+                a = weight_zy * (one - fx)
+                b = weight_zy * fx
+                sums[place] += a * real
+                sums[place + np.uint64(1)] += a * imaginary
+                sums[place + np.uint64(2)] += a * w
+                sums[place + np.uint64(3)] += b * real
+                sums[place + np.uint64(4)] += b * imaginary
+                sums[place + np.uint64(5)] += b * w
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def shell_statistics(values, weights, box, floors):
+    """Per shell of two half transforms: voxels, sums of the weights, and of power and cross power of `values / (weights + floors[shell])`.
+
+    `values` and `weights` are pairs of arrays [P, P, h], centred in their first two axes. Returns [shells, 7]: voxels, weight 1 and 2, power 1 and
+    2, cross power, and the number of voxels of at least the floor's weight in either half together.
+    """
+    size, shells = values[0].shape[0], box // 2 + 1
+    scale = box / size
+    sums = np.zeros((shells, 7))
+    for z in range(size):
+        for y in range(size):
+            square = float(z - size // 2) ** 2 + float(y - size // 2) ** 2
+            for x in range(values[0].shape[2]):
+                shell = int(np.sqrt(square + float(x) ** 2) * scale + 0.5)
+                if shell >= shells:
+                    break
+                first, second = weights[0][z, y, x], weights[1][z, y, x]
+                a = values[0][z, y, x] / max(first + floors[0, shell], 1e-30)
+                b = values[1][z, y, x] / max(second + floors[1, shell], 1e-30)
+                sums[shell, 0] += 1
+                sums[shell, 1] += first
+                sums[shell, 2] += second
+                sums[shell, 3] += a.real * a.real + a.imag * a.imag
+                sums[shell, 4] += b.real * b.real + b.imag * b.imag
+                sums[shell, 5] += a.real * b.real + a.imag * b.imag
+                sums[shell, 6] += first + second > floors[0, shell] + floors[1, shell]
+    return sums
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
+def divide(values, weights, box, regularisation, gain, result):
+    """`result = values * gain[shell] / (weights + regularisation[shell])`, 0 beyond the last shell."""
+    size, shells = values.shape[0], box // 2 + 1
+    scale = box / size
+    for z in range(size):
+        for y in range(size):
+            square = float(z - size // 2) ** 2 + float(y - size // 2) ** 2
+            for x in range(values.shape[2]):
+                shell = int(np.sqrt(square + float(x) ** 2) * scale + 0.5)
+                if shell < shells:
+                    result[z, y, x] = values[z, y, x] * np.float32(
+                        gain[shell] / max(weights[z, y, x] + regularisation[shell], 1e-30)
+                    )
+                else:
+                    result[z, y, x] = 0

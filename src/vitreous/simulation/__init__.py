@@ -1,1 +1,1 @@
-"""Forward: from a specimen to the images that a microscope would take of it, with everything known about each of them."""
+"""From a specimen to the images that a microscope would take of it, with everything known about each of them."""

@@ -2,13 +2,14 @@
 
     image = S ( C(k) * exp(+i odd) * exp(+2 pi i k.o) * F_volume(R^T (kx, ky, 0))  +  noise )
 
-C is the CTF of the stack's contrast (`+sin gamma` where protein is bright, `-sin gamma` as the detector saw it), o the RELION origin:
-the particle sits at -o from the centre. S depends on the CTF state: 1 for raw images, the sign of `sin gamma` for phase-flipped ones,
-`sin gamma` for premultiplied ones; it acts on the noise too, as it does on recorded images.
+C is the CTF of the stack's contrast (`+sin gamma` where protein is bright, `-sin gamma` as the detector saw it), o the
+RELION origin: the particle sits at -o from the centre. S depends on the CTF state: 1 for raw images, the sign of `sin
+gamma` for phase-flipped ones, `sin gamma` for premultiplied ones; it acts on the noise too, as it does on recorded
+images.
 
-One pixel of an image is the sum of the voxels along the beam. The signal ends before the Nyquist frequency (`projection.SliceGrid`);
-the noise does not. The box is periodic: what the defocus carries over one edge comes back at the other, see
-`optics.delocalisation.largest_defocus_that_fits`.
+One pixel of an image is the sum of the voxels along the beam. The signal ends before the Nyquist frequency
+(`projection.SliceGrid`); the noise does not. The box is periodic: what the defocus carries over one edge comes back at
+the other, see `optics.delocalisation.largest_defocus_that_fits`.
 """
 
 from __future__ import annotations
@@ -35,14 +36,18 @@ from vitreous.simulation.noise import Noise, noise_images
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
 
-# Images whose mean variance stands for that of a set: views of one particle differ by some 20 %, so their mean is known to 1 %.
+# Images whose mean variance stands for that of a set: views of one particle differ by some 20 %, so their mean is known
+# to 1 %.
 TRIAL_IMAGES = 256
-# One size for all calls, so that the projector is compiled once; large enough to hide the cost of a call, small enough to waste nothing.
+# One size for all calls, so that the projector is compiled once; large enough to hide the cost of a call, small enough
+# to waste nothing.
 IMAGES_PER_CHUNK = 64
 
 
 class Projector:
-    """A volume made ready to be projected. Building one costs a three-dimensional transform: keep it for all images of the volume."""
+    """A volume made ready to be projected. Building one costs a three-dimensional transform: keep it for all images of
+    the volume.
+    """
 
     def __init__(self, volume: Volume):
         import jax.numpy as jnp
@@ -57,7 +62,9 @@ class Projector:
         return scaled
 
     def start(self, part: Particles, count: int) -> Any:
-        """The slices [count, p] of up to `count` particles, being computed while the caller goes on; compiled once for each `count`."""
+        """The slices [count, p] of up to `count` particles, being computed while the caller goes on; compiled once for
+        each `count`.
+        """
         assert part.pose is not None
         rotation = np.zeros((count, 3, 3), dtype=np.float32)
         rotation[: len(part)] = matrix_from_euler(part.pose.euler)
@@ -82,9 +89,10 @@ def simulate_images(
 ) -> Iterator[Float[np.ndarray, "n y x"]]:
     """The images of all particles, float32, in the order of the rows, a chunk at a time.
 
-    The pose and the CTF of each particle and the optics groups are those of `particles`, whose own images are not looked at. The noise of
-    an image depends on the seed and on its number in its stack (`particles.names.index`), so that a selection of particles gets the
-    images that it has in the whole set. Chunks do not change the images. `use_ctf=False` gives bare projections, shifted, with noise.
+    The pose and the CTF of each particle and the optics groups are those of `particles`, whose own images are not
+    looked at. The noise of an image depends on the seed and on its place (`particles.names`: stack and number), so
+    that a selection of particles gets the images that it has in the whole set. Chunks do not change the images.
+    `use_ctf=False` gives bare projections, shifted, with noise.
     """
     check_particles(projector, particles, use_ctf=use_ctf)
     waiting: tuple[Particles, Any] | None = None
@@ -102,8 +110,8 @@ def simulate_images(
 def signal_variance(projector: Projector, particles: Particles) -> float:
     """Mean over the particles of the variance of a noiseless raw image over all its pixels, CTF included.
 
-    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel, both as recorded, before
-    phases are flipped or images multiplied by their CTF. Of larger sets give the first `TRIAL_IMAGES`.
+    The signal-to-noise ratio of this program is this number divided by the variance of the noise in a pixel, both as
+    recorded, before phases are flipped or images multiplied by their CTF. Of larger sets give the first `TRIAL_IMAGES`.
     """
     raw = replace(particles, optics=tuple(replace(group, ctf_state=CtfState.RAW) for group in particles.optics))
     total = sum(float(images.var(axis=(1, 2), dtype=np.float64).sum()) for images in simulate_images(projector, raw))
@@ -125,9 +133,9 @@ def finish_images(part: Particles, slices: Any, noise: Noise | None, *, use_ctf:
         transforms *= odd_factor(part, grids)
     if state is CtfState.RAW:
         images = inverse(transforms, (box, box))
-        return images if noise is None else images + noise_images(noise, part.names.index, box)
+        return images if noise is None else images + noise_images(noise, part.names, box)
     if noise is not None:
-        transforms += forward(noise_images(noise, part.names.index, box), 2)
+        transforms += forward(noise_images(noise, part.names, box), 2)
     return inverse(transforms * (np.sign(transfer) if state is CtfState.PHASE_FLIPPED else transfer), (box, box))
 
 
@@ -138,7 +146,7 @@ def contrast_transfer(part: Particles, grids: tuple[np.ndarray, ...]) -> Float[n
     return _by_group(part, lambda group, rows: ctf_of_particles(group, ctf.rows(rows), *grids, dtype=np.float32))
 
 
-def odd_factor(part: Particles, grids: tuple[np.ndarray, ...]) -> Complex[np.ndarray, "..."] | np.float32:
+def odd_factor(part: Particles, grids: tuple[np.ndarray, ...]) -> Complex[np.ndarray, ...] | np.float32:
     """exp(+i odd_phase) of each particle's optics group, 1 where no group has a beam tilt or odd aberrations."""
     if not any(has_odd_phase(group) for group in part.used_optics()):
         return np.float32(1)
@@ -157,7 +165,7 @@ def _by_group(part: Particles, values: Callable[..., np.ndarray]) -> np.ndarray:
     return pieces[np.argsort(np.concatenate(rows), kind="stable")]
 
 
-def check_particles(volume: Projector, particles: Particles, *, use_ctf: bool) -> None:
+def check_particles(projector: Projector, particles: Particles, *, use_ctf: bool) -> None:
     """Raise DataProblem if these particles cannot be images of this volume."""
     if particles.pose is None or (use_ctf and particles.ctf is None):
         raise DataProblem("particles without orientations or CTF parameters", "both for each particle")
@@ -165,12 +173,13 @@ def check_particles(volume: Projector, particles: Particles, *, use_ctf: bool) -
         raise DataProblem("particles of unknown contrast", "inverted (bright protein) or raw (dark)")
     for group in particles.used_optics():
         if (
-            group.box != volume.box
+            group.box != projector.box
             or group.pixel_size is None
-            or not np.isclose(group.pixel_size, volume.pixel_size, rtol=1e-4)
+            or not np.isclose(group.pixel_size, projector.pixel_size, rtol=1e-4)
         ):
             raise DataProblem(
-                f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A for a volume of {volume.box} px of {volume.pixel_size} A",
+                f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A "
+                f"for a volume of {projector.box} px of {projector.pixel_size} A",
                 "one box and one pixel size",
             )
         if not np.allclose(group.magnification, np.eye(2), atol=1e-9):

@@ -15,10 +15,11 @@ import numpy as np
 from vitreous.errors import DataProblem
 from vitreous.fourier.shells import hermitian_weights, spread_shells
 from vitreous.fourier.transforms import forward, inverse
+from vitreous.model.particles import ImageName
 from vitreous.simulation.streams import Quantity, image_stream, stream_key
 
 if TYPE_CHECKING:
-    from jaxtyping import Float, Int
+    from jaxtyping import Float
 
 # Length in angstrom at which the power of `falling_power` has fallen to half.
 FALL_LENGTH = 10.0
@@ -39,12 +40,14 @@ class Noise:
             raise DataProblem("a noise spectrum with negative power or none at all", "power of 0 or more in each shell")
 
 
-def noise_images(noise: Noise, rows: Int[np.ndarray, " n"], box: int) -> Float[np.ndarray, "n y x"]:
-    """The noise of the images with these numbers, float32. It depends on the seed and the number, not on the other rows."""
+def noise_images(noise: Noise, names: ImageName, box: int) -> Float[np.ndarray, "n y x"]:
+    """The noise of these images, float32: by the seed, the stack (`path_code`) and the number in it, whatever else
+    there is.
+    """
     key = stream_key(noise.seed, Quantity.NOISE)
-    images = np.empty((len(rows), box, box), dtype=np.float32)
-    for image, row in zip(images, rows):
-        image_stream(key, int(row)).standard_normal(dtype=np.float32, out=image)
+    images = np.empty((len(names), box, box), dtype=np.float32)
+    for image, index, stack in zip(images, names.index, names.path_code):
+        image_stream(key, int(index), int(stack)).standard_normal(dtype=np.float32, out=image)
     if noise.power is not None:
         images = inverse(forward(images, 2) * noise_amplitude(noise.power, box), (box, box))
     images *= np.float32(noise.deviation)
@@ -64,8 +67,8 @@ def noise_amplitude(power: Float[np.ndarray, " s"], box: int) -> Float[np.ndarra
 def falling_power(box: int, pixel_size: float, length: float = FALL_LENGTH) -> Float[np.ndarray, " s"]:
     """Power per shell that falls as `1 / (1 + (k length)^2)`, k in 1/angstrom: flat below 1/length, as 1/k^2 above.
 
-    A plain stand-in for what images of ice show, where scattering by the ice and the detector's response let the noise fall towards
-    high frequency. 10 A by default: seven times less at 4 A than at zero.
+    A plain stand-in for what images of ice show, where scattering by the ice and the detector's response let the noise
+    fall towards high frequency. 10 A by default: seven times less at 4 A than at zero.
     """
     k = np.arange(box // 2 + 1) / (box * pixel_size)
     return 1 / (1 + (k * length) ** 2)

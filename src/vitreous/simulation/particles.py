@@ -1,6 +1,7 @@
 """What is drawn for each particle of a simulated set: orientation, shift, defocus, astigmatism, half set.
 
-Every quantity has its own stream of random numbers (`streams.py`): particle i is the same in a set of ten and in one of a million.
+Every quantity has its own stream of random numbers (`streams.py`): particle i is the same in a set of ten and in one of
+a million.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from vitreous.simulation.streams import Quantity, stream
 class ParticleDistribution:
     """How the particles of a set vary. Angstrom; the optics group gives box, pixel size, microscope and CTF state.
 
-    `defocus`: the mean defocus of a particle is uniform between the two. `astigmatism`: root mean square of U - V; its two Cartesian
-    components are Gaussian, so that its direction is uniform. `shift`: standard deviation of the origin along x and along y.
-    `euler` [m, 3] in radian: orientations to use in turn; by default each is drawn uniformly from SO(3).
+    `defocus`: the mean defocus of a particle is uniform between the two. `astigmatism`: root mean square of U - V; its
+    two Cartesian components are Gaussian, so that its direction is uniform. `shift`: standard deviation of the origin
+    along x and along y. `euler` [m, 3] in radian: orientations to use in turn; by default each is drawn uniformly from
+    SO(3).
     """
 
     optics: OpticsGroup

@@ -1,9 +1,9 @@
 """Streams of random numbers in which entry i depends on the seed and on i alone.
 
-A simulated set must not change when it is made in other chunks, on other machines, or longer. So every quantity (orientations,
-defoci, the noise of one image) has a stream of its own, made from the seed and the quantity's number; the first n rows of a stream
-are the same whatever follows. Philox (Salmon et al. 2011, doi:10.1145/2063384.2063405) is a counter-based generator: the stream of
-image i starts at a counter that holds i, without drawing those before.
+A simulated set must not change when it is made in other chunks, on other machines, or longer. So every quantity
+(orientations, defoci, the noise of one image) has a stream of its own, made from the seed and the quantity's number;
+the first n rows of a stream are the same whatever follows. Philox (Salmon et al. 2011, doi:10.1145/2063384.2063405) is
+a counter-based generator: the stream of image i starts at a counter that holds i, without drawing those before.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def stream_key(seed: int, quantity: Quantity) -> np.ndarray:
     return _sequence(seed, quantity).generate_state(2, np.uint64)
 
 
-def image_stream(key: np.ndarray, image: int) -> np.random.Generator:
-    """The stream of image number `image`: 2^128 numbers before it meets that of the next."""
-    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, image, 0]))
+def image_stream(key: np.ndarray, image: int, stack: int = 0) -> np.random.Generator:
+    """The stream of image number `image` of stack number `stack`: 2^128 numbers before it meets that of the next."""
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, image, stack]))
 
 
 def _sequence(seed: int, quantity: Quantity) -> np.random.SeedSequence:

@@ -40,7 +40,9 @@ def run(*words: str, capsys) -> tuple[int, str, str]:
 LONG = {"demo", "simulate particles"}  # these examples have tests of their own
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if " ".join(c.words) not in LONG], ids=lambda c: "-".join(c.words))
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if " ".join(c.words) not in LONG], ids=lambda c: "-".join(c.words)
+)
 def test_the_example_of_each_command_runs(command, folder, capsys):
     words = shlex.split(command.example)
     assert words[0] == "vitreous" and find(words[1:]) is command
@@ -54,7 +56,7 @@ def test_the_simulation_example_runs(folder, capsys):
     command = next(c for c in COMMANDS if c.words == ("simulate", "particles"))
     words = shlex.split(command.example)[1:]
     words[words.index("model.cif")] = "bundled:4ake"
-    code, out, _ = run(*words, "--count", "20", capsys=capsys)
+    code, _, _ = run(*words, "--count", "20", capsys=capsys)
     assert code == 0 and (folder / "simulated" / "particles.star").is_file()
 
 
@@ -95,14 +97,28 @@ def test_reconstruct_leaves_a_whole_job_folder(folder, capsys):
     assert printed == saved
     assert printed["particles"] == 900 and 8.0 <= printed["resolution_angstrom"] < 12.0  # Nyquist is 8 angstrom
     names = {path.name for path in (folder / "job").iterdir()}
-    assert names >= {"settings.yaml", "result.json", "provenance.json", "report.html", "half1.mrc", "half2.mrc", "map.mrc", "mask.mrc", "sharpened.mrc", "fsc.star"}
+    assert names >= {
+        "settings.yaml",
+        "result.json",
+        "provenance.json",
+        "report.html",
+        "half1.mrc",
+        "half2.mrc",
+        "map.mrc",
+        "mask.mrc",
+        "sharpened.mrc",
+        "fsc.star",
+    }
     record = json.loads((folder / "job" / "provenance.json").read_text())
-    assert record["inputs"][0]["bytes"] == (folder / "particles.star").stat().st_size and len(record["inputs"][0]["sha256"]) == 64
+    assert (
+        record["inputs"][0]["bytes"] == (folder / "particles.star").stat().st_size
+        and len(record["inputs"][0]["sha256"]) == 64
+    )
     assert record["seed"] == 0 and record["version"] and record["machine"]["cores"]
     page = (folder / "job" / "report.html").read_text()
     for word in ("Fourier shell correlation", "Orientations", "resolution", "B factor"):
         assert word in page
-    assert "http://" not in page.replace("http://www.w3.org", "") and "src=\"http" not in page
+    assert "http://" not in page.replace("http://www.w3.org", "") and 'src="http' not in page
     truth, volume = read_volume(folder / "map.mrc"), read_volume(folder / "job" / "map.mrc")
     assert volume.pixel_size == pytest.approx(4.0)
     assert np.corrcoef(truth.data.ravel(), volume.data.ravel())[0, 1] > 0.9
@@ -138,7 +154,11 @@ def test_without_half_sets_they_are_drawn_and_written_back(folder, capsys):
 def test_fsc_says_what_the_noise_allows(folder, capsys):
     code, out, _ = run("fsc", "half1.mrc", "half2.mrc", "--radius", "12", "--at", "20", "30", "--json", capsys=capsys)
     result = json.loads(out)
-    assert code == 0 and result["fsc_at_30_angstrom"] > 0.99 and result["fsc_at_30_angstrom"] > result["fsc_at_20_angstrom"]
+    assert (
+        code == 0
+        and result["fsc_at_30_angstrom"] > 0.99
+        and result["fsc_at_30_angstrom"] > result["fsc_at_20_angstrom"]
+    )
 
 
 def test_mask_and_convert_refuse_to_overwrite(folder, capsys):

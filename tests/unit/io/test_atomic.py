@@ -32,7 +32,9 @@ def test_an_old_file_survives_a_failure(tmp_path):
     assert os.listdir(tmp_path) == ["map.mrc"]
 
 
-@pytest.mark.parametrize(("code", "word"), [(errno.ENOSPC, "space"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")])
+@pytest.mark.parametrize(
+    ("code", "word"), [(errno.ENOSPC, "space"), (errno.EACCES, "permission"), (errno.EROFS, "read-only")]
+)
 def test_errors_of_the_disk_are_one_line(tmp_path, code, word):
     with pytest.raises(OutputProblem, match=word) as caught, atomic_path(tmp_path / "map.mrc") as temporary:
         temporary.write_text("half")
@@ -44,7 +46,7 @@ def test_errors_of_the_disk_are_one_line(tmp_path, code, word):
 def test_errors_of_other_files_pass(tmp_path):
     """An input that cannot be read while an output is written is no problem of the output."""
     with pytest.raises(FileNotFoundError), atomic_path(tmp_path / "map.mrc"):
-        open(tmp_path / "absent_input")
+        (tmp_path / "absent_input").read_bytes()
 
 
 def test_missing_folder_and_folder_of_that_name(tmp_path):
@@ -65,7 +67,7 @@ def test_require_file(tmp_path):
     with pytest.raises(FileProblem, match="is empty"):
         require_file(path)
     path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n")
-    with pytest.raises(FileProblem, match="git-LFS pointer.*git lfs pull"):
+    with pytest.raises(FileProblem, match=r"git-LFS pointer.*git lfs pull"):
         require_file(path)
     path.write_bytes(b"x")
     assert require_file(str(path)) == path

@@ -67,7 +67,8 @@ def test_bundled_models_hold_what_the_entries_hold():
     assert len(ribosome) == 165_175 and len(np.unique(ribosome.chain)) == 74
     assert {e: int((ribosome.element == e).sum()) for e in ("P", "MG", "ZN")} == {"P": 3911, "MG": 179, "ZN": 8}
     assert len(opened) == len(closed) == 1656 and np.array_equal(opened.residue_number, closed.residue_number)
-    # Open and closed differ by 7 A rms after superposition; bonded neighbours stay 1.2 to 1.6 A apart, so no difference was mispacked.
+    # Open and closed differ by 7 A rms after superposition; bonded neighbours stay 1.2 to 1.6 A apart, so no difference
+    # was mispacked.
     for atoms in (ribosome, opened, closed):
         step = np.linalg.norm(np.diff(atoms.position, axis=0), axis=1)
         assert 1.1 < np.median(step) < 2.6 and atoms.position.dtype == np.float32

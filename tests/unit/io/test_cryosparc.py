@@ -66,10 +66,12 @@ def particles(tmp_path) -> Particles:
 
 
 def test_pose_is_the_transpose_of_the_rotation_vector(particles):
-    """A turn by +90 degrees about z, right-handed, takes x to y; R is its transpose, which is Rz(psi = 90) of the house."""
+    """A turn by +90 degrees about z, right-handed, takes x to y; R is its transpose, which is Rz(psi = 90) of the
+    house."""
     assert particles.pose is not None
     np.testing.assert_allclose(np.rad2deg(particles.pose.euler[0]).sum(), 90, atol=1e-5)  # rot + psi, tilt = 0
-    # a turn by +60 degrees about y is Ry(-60) of the house after transposition: canonical tilt 60 with rot or psi turned by 180
+    # a turn by +60 degrees about y is Ry(-60) of the house after transposition: canonical tilt 60 with rot or psi
+    # turned by 180
     assert np.rad2deg(particles.pose.euler[2][1]) == pytest.approx(60, abs=1e-4)
 
 
@@ -77,7 +79,10 @@ def test_shifts_are_in_pixels_of_the_alignment(particles, tmp_path):
     assert particles.pose is not None
     assert particles.pose.shift.tolist() == [[6.0, -3.0], [1.5, 0.0], [0.0, 12.0]]
     other = read(cs_file(tmp_path / "q.cs", alignments3D__psize_A=None))
-    assert other.pose is not None and other.pose.shift[0].tolist() == [3.0, -1.5]  # blob/psize_A where there is nothing better
+    assert other.pose is not None and other.pose.shift[0].tolist() == [
+        3.0,
+        -1.5,
+    ]  # blob/psize_A where there is nothing better
     none = cs_file(tmp_path / "r.cs", alignments3D__psize_A=None, blob__psize_A=None)
     with pytest.raises(DataProblem, match="shift without a pixel size"):
         read(none)
@@ -94,7 +99,13 @@ def test_exposure_groups(particles):
     assert particles.optics_index.tolist() == [0, 1, 0]
     first, second = particles.optics
     assert (first.name, second.name) == ("opticsGroup5", "opticsGroup10") and first.extra["rlnOpticsGroup"] == 5
-    assert (first.voltage, first.spherical_aberration, first.amplitude_contrast, first.pixel_size, first.box) == (300e3, 2.7e7, 0.1, 1.5, 8)
+    assert (first.voltage, first.spherical_aberration, first.amplitude_contrast, first.pixel_size, first.box) == (
+        300e3,
+        2.7e7,
+        0.1,
+        1.5,
+        8,
+    )
     assert first.beam_tilt == (0.0, 0.0)
     # Cs sin(tilt) = 27,000 A of 27,000,000 A: 1 mrad, in single precision
     np.testing.assert_allclose(second.beam_tilt, (1e-3, -2e-3), rtol=2e-6)
@@ -102,12 +113,27 @@ def test_exposure_groups(particles):
 
 
 def test_what_is_absent(tmp_path):
-    bare = read(cs_file(tmp_path / "bare.cs", **{name.replace("/", "__"): None for name in COLUMNS if not name.startswith(("uid", "blob"))}))
+    bare = read(
+        cs_file(
+            tmp_path / "bare.cs",
+            **{name.replace("/", "__"): None for name in COLUMNS if not name.startswith(("uid", "blob"))},
+        )
+    )
     assert bare.pose is None and bare.ctf is None and bare.half_set is None
     assert bare.optics[0].voltage is None and bare.pixel_size == 1.5
-    one = read(cs_file(tmp_path / "one.cs", alignments3D__split=u4(0, 0, 0), blob__sign=None, ctf__df2_A=None, ctf__df_angle_rad=None))
+    one = read(
+        cs_file(
+            tmp_path / "one.cs",
+            alignments3D__split=u4(0, 0, 0),
+            blob__sign=None,
+            ctf__df2_A=None,
+            ctf__df_angle_rad=None,
+        )
+    )
     assert one.half_set is None and one.contrast is Contrast.UNKNOWN
-    assert one.ctf is not None and np.array_equal(one.ctf.defocus_v, one.ctf.defocus_u) and not one.ctf.phase_shift.any()
+    assert (
+        one.ctf is not None and np.array_equal(one.ctf.defocus_v, one.ctf.defocus_u) and not one.ctf.phase_shift.any()
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,10 +164,17 @@ def test_passthrough_and_group(tmp_path):
     write_dataset(tmp_path / "J2_particles.cs", Table(rest))
     whole = read(cs_file(tmp_path / "whole.cs"))
     joined = read(tmp_path / "J2_particles.cs", passthrough=tmp_path / "J2_passthrough_particles.cs")
-    results = {prefix: "J2_passthrough_particles" if prefix == "blob" else "J2_particles" for prefix in ("blob", "ctf", "alignments3D")}
-    (tmp_path / "J2.csg").write_text("results:\n" + "".join(f"  {prefix}: {{metafile: '>{file}.cs'}}\n" for prefix, file in results.items()))
+    results = {
+        prefix: "J2_passthrough_particles" if prefix == "blob" else "J2_particles"
+        for prefix in ("blob", "ctf", "alignments3D")
+    }
+    (tmp_path / "J2.csg").write_text(
+        "results:\n" + "".join(f"  {prefix}: {{metafile: '>{file}.cs'}}\n" for prefix, file in results.items())
+    )
     for other in (joined, read(tmp_path / "J2.csg")):
-        assert [other.names.paths[code] for code in other.names.path_code] == [whole.names.paths[code] for code in whole.names.path_code]
+        assert [other.names.paths[code] for code in other.names.path_code] == [
+            whole.names.paths[code] for code in whole.names.path_code
+        ]
         assert np.array_equal(other.names.index, whole.names.index) and other.optics == whole.optics
         assert other.pose is not None and whole.pose is not None and np.array_equal(other.pose.euler, whole.pose.euler)
 
@@ -174,12 +207,16 @@ def test_changes_are_written_in_the_units_of_the_file(tmp_path, particles):
         pose=Pose(np.deg2rad([[0.0, 0.0, 30.0]] * 3), particles.pose.shift + 3.0),
         half_set=np.array([2, 2, 1]),
         contrast=Contrast.INVERTED,
-        optics=tuple(replace(group, ctf_state=CtfState.PHASE_FLIPPED, odd_zernike=(1.0, 2.0)) for group in particles.optics),
+        optics=tuple(
+            replace(group, ctf_state=CtfState.PHASE_FLIPPED, odd_zernike=(1.0, 2.0)) for group in particles.optics
+        ),
     )
     write_particles(tmp_path / "changed.cs", changed)
     table = read_dataset(tmp_path / "changed.cs")
     np.testing.assert_allclose(table["alignments3D/pose"], [[0, 0, np.pi / 6]] * 3, atol=1e-6)  # single precision
-    np.testing.assert_allclose(table["alignments3D/shift"], COLUMNS["alignments3D/shift"] + 1, atol=1e-6)  # 3 A are one pixel
+    np.testing.assert_allclose(
+        table["alignments3D/shift"], COLUMNS["alignments3D/shift"] + 1, atol=1e-6
+    )  # 3 A are one pixel
     assert table["alignments3D/split"].tolist() == [1, 1, 0] and table["blob/sign"].tolist() == [1, 1, 1]
     assert table["alignments3D/error"].tolist() == [1, 2, 3]
     copy = read(tmp_path / "changed.cs")
@@ -190,8 +227,18 @@ def test_changes_are_written_in_the_units_of_the_file(tmp_path, particles):
     assert copy.pose is None and copy.ctf is None and copy.half_set is None
 
 
+def test_star_files_made_of_it_have_plain_names(tmp_path, particles):
+    """The mark '>' before a path is cryoSPARC's own: RELION would look for a file of that name."""
+    write_particles(tmp_path / "copy.star", particles)
+    assert read(tmp_path / "copy.star").names.paths == ("J1/a.mrc", "J1/b.mrc")
+
+
 def test_in_plane_poses_of_2d_alignments(tmp_path):
-    plane = {"alignments2D/pose": f4(0.5, 6.0, -1.0), "alignments2D/shift": f4((1, 2), (0, 0), (3, 4)), "alignments2D/psize_A": f4(3, 3, 3)}
+    plane = {
+        "alignments2D/pose": f4(0.5, 6.0, -1.0),
+        "alignments2D/shift": f4((1, 2), (0, 0), (3, 4)),
+        "alignments2D/psize_A": f4(3, 3, 3),
+    }
     columns = {**{name: column for name, column in COLUMNS.items() if not name.startswith("alignments3D")}, **plane}
     write_dataset(tmp_path / "plane.cs", Table(columns))
     particles = read(tmp_path / "plane.cs")
@@ -219,11 +266,11 @@ def test_what_cannot_be_written(tmp_path, particles):
         write_particles(tmp_path / "out.cs", unknown)
     with pytest.raises(DataProblem, match="no particles"):
         write_particles(tmp_path / "out.cs", particles.rows(slice(0, 0)))
-    with pytest.raises(SettingsProblem, match="ends in .star or .cs"):
+    with pytest.raises(SettingsProblem, match=r"ends in .star or .cs"):
         write_particles(tmp_path / "out.txt", particles)
     assert not (tmp_path / "out.cs").exists()
     (tmp_path / "text.cs").write_text("hello")
-    with pytest.raises(FormatProblem, match="not a .cs file"):
+    with pytest.raises(FormatProblem, match=r"not a .cs file"):
         read(tmp_path / "text.cs")
     (tmp_path / "p.star").write_text("data_\n")
     with pytest.raises(SettingsProblem, match="passthrough"):

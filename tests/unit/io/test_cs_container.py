@@ -12,8 +12,9 @@ from vitreous.model.table import Table, TextColumn
 
 # A file that cryosparc-tools 5.0.3 wrote: Dataset.save(..., format=CSDAT_FORMAT) of the columns in FROM_TOOLS
 TOOLS_CSDAT = (
-    b'\x95CSDAT\xf2\x00\x00\x00{"length": 2, "dtype": [["uid", "<u8"], ["blob/path", "|O"], ["blob/idx", "<u4"], ["alignments3D/shift", "<f4", [2]], '
-    b'["ctf/type", "|O"]], "compression": "lz4", "compressed_fields": ["blob/path", "blob/idx", "alignments3D/shift", "ctf/type"]}'
+    b'\x95CSDAT\xf2\x00\x00\x00{"length": 2, "dtype": [["uid", "<u8"], ["blob/path", "|O"], ["blob/idx", "<u4"], '
+    b'["alignments3D/shift", "<f4", [2]], ["ctf/type", "|O"]], "compression": "lz4", '
+    b'"compressed_fields": ["blob/path", "blob/idx", "alignments3D/shift", "ctf/type"]}'
     b"\x10\x00\x00\x00\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x80"
     b"\x12\x00\x00\x00\xf0\x01\x01\x00\x00\x00\x00\x00\x00\x00\n\x00\x00\x00\x00\x00\x00\x00"
     b"\t\x00\x00\x00\x80\x00\x00\x00\x00\x05\x00\x00\x00"
@@ -40,7 +41,12 @@ def assert_equal(table: Table, columns) -> None:
 
 
 def dataset() -> Table:
-    return Table({name: np.array(values, dtype=object) if isinstance(values, list) else values for name, values in FROM_TOOLS.items()})
+    return Table(
+        {
+            name: np.array(values, dtype=object) if isinstance(values, list) else values
+            for name, values in FROM_TOOLS.items()
+        }
+    )
 
 
 def test_csdat_of_cryosparc_tools(tmp_path):
@@ -81,7 +87,7 @@ def test_faults(tmp_path):
     path = tmp_path / "bad.cs"
     for content in (TOOLS_CSDAT[:-30], TOOLS_CSDAT[:290], TOOLS_CSDAT[:100], TOOLS_CSDAT[:8]):
         path.write_bytes(content)
-        with pytest.raises((FileProblem, FormatProblem), match="bad.cs"):
+        with pytest.raises((FileProblem, FormatProblem), match=r"bad.cs"):
             read_dataset(path)
     write_dataset(path, dataset())
     whole = path.read_bytes()
@@ -95,7 +101,7 @@ def test_faults(tmp_path):
     with pytest.raises(FormatProblem, match="rows of named columns"):
         read_dataset(tmp_path / "plain.npy")
     path.write_bytes(b"hello world")
-    with pytest.raises(FormatProblem, match="not a .cs file"):
+    with pytest.raises(FormatProblem, match=r"not a .cs file"):
         read_dataset(path)
     with pytest.raises(OutputProblem, match="called 'zip'"):
         write_dataset(path, dataset(), container="zip")
@@ -104,7 +110,8 @@ def test_faults(tmp_path):
     assert not (tmp_path / "new.cs").exists()
 
 
-# ---- several files --------------------------------------------------------------------------------------------------------
+# ---- several files
+# --------------------------------------------------------------------------------------------------------
 
 MAIN = {"uid": np.array([30, 10, 20], dtype=np.uint64), "alignments3D/split": np.array([0, 1, 1], dtype=np.uint32)}
 PASSTHROUGH = {
@@ -136,7 +143,8 @@ def test_group(tmp_path):
     write_dataset(job / "J12_passthrough_particles.cs", Table(PASSTHROUGH))
     write_dataset(job / "J12_particles.cs", Table(MAIN), container="csdat")
     group = job / "J12_particles.csg"
-    text = "created: 2024-01-01\ngroup: {name: particles, type: particle}\nresults:\n  blob:\n    metafile: '>J12_passthrough_particles.cs'\n"
+    text = "created: 2024-01-01\ngroup: {name: particles, type: particle}\nresults:\n  blob:\n"
+    text += "    metafile: '>J12_passthrough_particles.cs'\n"
     text += "    num_items: 4\n  alignments3D:\n    metafile: J12/J12_particles.cs\n    num_items: 3\nversion: v4.4\n"
     group.write_text(text)
     table = read_group(group)

@@ -31,13 +31,25 @@ def stacks(tmp_path) -> dict[str, np.ndarray]:
 
 def names(rows: list[tuple[str, int]]) -> ImageName:
     paths = tuple(dict.fromkeys(path for path, _ in rows))
-    return ImageName(np.array([index for _, index in rows]), np.array([paths.index(path) for path, _ in rows], dtype=np.int32), paths)
+    return ImageName(
+        np.array([index for _, index in rows]), np.array([paths.index(path) for path, _ in rows], dtype=np.int32), paths
+    )
 
 
 ROWS = [("a.mrcs", 0), ("a.mrcs", 1), ("sub/c.mrcs", 3), ("b.mrcs", 2), ("a.mrcs", 4), ("b.mrcs", 0), ("sub/c.mrcs", 0)]
 
 
-@pytest.mark.parametrize("selection", [slice(None), slice(1, 5), slice(None, None, -1), np.array([6, 0, 0, 3]), np.array([], dtype=int), np.arange(7) % 2 == 0])
+@pytest.mark.parametrize(
+    "selection",
+    [
+        slice(None),
+        slice(1, 5),
+        slice(None, None, -1),
+        np.array([6, 0, 0, 3]),
+        np.array([], dtype=int),
+        np.arange(7) % 2 == 0,
+    ],
+)
 def test_any_rows_in_any_order(tmp_path, stacks, selection):
     source = open_images(names(ROWS), tmp_path)
     expected = np.array([stacks[path][index] for path, index in ROWS])
@@ -79,14 +91,14 @@ def test_paths(tmp_path, stacks):
 
 
 def test_faults(tmp_path, stacks):
-    with pytest.raises(FileProblem, match="'absent.mrcs' was not found.*--datadir"):
+    with pytest.raises(FileProblem, match=r"'absent.mrcs' was not found.*--datadir"):
         open_images(names([("a.mrcs", 0), ("absent.mrcs", 0)]), tmp_path)
-    with pytest.raises(DataProblem, match="row 2 names image 6 of .*a.mrcs; expected an image number from 1 to 5"):
+    with pytest.raises(DataProblem, match=r"row 2 names image 6 of .*a.mrcs; expected an image number from 1 to 5"):
         open_images(names([("a.mrcs", 4), ("a.mrcs", 5)]), tmp_path)
     with pytest.raises(DataProblem, match="row 1 names image 0"):
         open_images(names([("a.mrcs", -1)]), tmp_path)
     write_stack(tmp_path / "large.mrcs", np.zeros((2, 8, 8)), 1.5)
-    with pytest.raises(DataProblem, match="6 pixels in .*a.mrcs and of 8 pixels in .*large.mrcs"):
+    with pytest.raises(DataProblem, match=r"6 pixels in .*a.mrcs and of 8 pixels in .*large.mrcs"):
         open_images(names([("a.mrcs", 0), ("large.mrcs", 0)]), tmp_path)
     with pytest.raises(DataProblem, match="no particles"):
         open_images(names([]), tmp_path)

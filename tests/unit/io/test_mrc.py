@@ -67,7 +67,7 @@ def test_packed_files(tmp_path, pack):
     path.write_bytes(pack(mrc_bytes(data)))
     assert np.array_equal(read_volume(path).data, data)
     path.write_bytes(pack(mrc_bytes(data))[:-20])
-    with pytest.raises(FileProblem, match="packed.mrc (unpacks to|cannot be unpacked)"):
+    with pytest.raises(FileProblem, match=r"packed.mrc (unpacks to|cannot be unpacked)"):
         read_volume(path)
     path.write_bytes(pack(mrc_bytes(data)[:-20]))
     with pytest.raises(FileProblem, match=f"unpacks to {1024 + 256 - 20} bytes; expected {1024 + 256} bytes"):
@@ -76,7 +76,8 @@ def test_packed_files(tmp_path, pack):
 
 @pytest.mark.parametrize("axes", [(1, 2, 3), (1, 3, 2), (2, 1, 3), (2, 3, 1), (3, 1, 2), (3, 2, 1)])
 def test_axis_order_is_normalised(tmp_path, axes):
-    """mapc, mapr, maps name the axis (1 = x) along columns, rows, sections: element (x, y, z) is found by that definition."""
+    """mapc, mapr, maps name the axis (1 = x) along columns, rows, sections: element (x, y, z) is found by that
+    definition."""
     stored = np.arange(27, dtype=np.float32).reshape(3, 3, 3)
     path = tmp_path / "map.mrc"
     path.write_bytes(mrc_bytes(stored, mapc=axes[0], mapr=axes[1], maps=axes[2]))
@@ -93,7 +94,7 @@ def test_pixel_size(tmp_path):
     assert read_volume(path).pixel_size == 1.5 and read_volume(path, pixel_size=2.0).pixel_size == 2.0
     path.write_bytes(mrc_bytes(data, cella=(0, 0, 0)))
     assert read_header(path).pixel_size is None
-    with pytest.raises(DataProblem, match="pixel size 0.*--pixel-size"):
+    with pytest.raises(DataProblem, match=r"pixel size 0.*--pixel-size"):
         read_volume(path)
     assert read_volume(path, pixel_size=2.0).pixel_size == 2.0
     path.write_bytes(mrc_bytes(data, mx=8))  # the sampling counts, not the number of columns
@@ -152,7 +153,9 @@ def test_written_volume_is_what_mrcfile_calls_valid(tmp_path, capsys):
         # float32 header fields: 6 * 1.37 / 6 within one rounding
         assert mrc.voxel_size.x == pytest.approx(1.37, rel=1e-7)
         assert (mrc.header.mode, mrc.header.ispg, mrc.header.mz) == (2, 1, 6)
-        assert mrc.header.dmean == pytest.approx(data.mean(), rel=1e-6) and mrc.header.rms == pytest.approx(data.std(), rel=1e-6)
+        assert mrc.header.dmean == pytest.approx(data.mean(), rel=1e-6) and mrc.header.rms == pytest.approx(
+            data.std(), rel=1e-6
+        )
         assert bytes(mrc.header.label[0]).rstrip(b"\0 ") == b"half map 1"
     volume = read_volume(path)
     assert np.array_equal(volume.data, data) and volume.pixel_size == pytest.approx(1.37, rel=1e-7)
@@ -170,7 +173,9 @@ def test_written_stack_is_what_mrcfile_calls_valid(tmp_path, capsys, mode, dtype
     with mrcfile.open(path) as mrc:
         assert mrc.is_image_stack() and mrc.data.dtype == dtype and np.array_equal(mrc.data, images.astype(dtype))
         stored = images.astype(dtype).astype(float)
-        assert mrc.header.dmin == pytest.approx(stored.min(), rel=1e-6) and mrc.header.rms == pytest.approx(stored.std(), rel=1e-6)
+        assert mrc.header.dmin == pytest.approx(stored.min(), rel=1e-6) and mrc.header.rms == pytest.approx(
+            stored.std(), rel=1e-6
+        )
     whole = tmp_path / "whole.mrcs"
     write_stack(whole, images, 1.2, mode=mode)
     # the deviation is summed chunk by chunk: its last bit may differ, everything else is equal

@@ -19,7 +19,10 @@ def table(text: str, block: str = "") -> Table:
 
 
 def test_a_particle_file_of_31():
-    star = parse_star(b"\n# version 30001\n\ndata_optics\n\nloop_ \n_rlnA #1 \n_rlnB #2 \n  1.500000 x \n \n\n# version 30001\n\ndata_general\n\n_rlnC    7.0\n \n")
+    star = parse_star(
+        b"\n# version 30001\n\ndata_optics\n\nloop_ \n_rlnA #1 \n_rlnB #2 \n  1.500000 x \n \n"
+        b"\n# version 30001\n\ndata_general\n\n_rlnC    7.0\n \n"
+    )
     assert star.version == "30001" and list(star) == ["optics", "general"]
     assert star["optics"]["rlnA"].tolist() == [1.5] and star["optics"]["rlnB"].tolist() == ["x"]
     assert star["general"] == {"rlnC": "7.0"}
@@ -48,7 +51,10 @@ def test_text_fields():
 
 def test_empty_values_as_job_files_have_them():
     """RELION writes nothing for an empty option: a name alone, or the first of two columns alone."""
-    star = parse_star(b"data_job\n\n_rlnJobType   \n_rlnContinue 0\n_rlnLast\n\ndata_options\nloop_\n_rlnVariable #1\n_rlnValue #2\nfn_in a.star\nother_args \nscratch_dir\nnr_mpi 2\n")
+    star = parse_star(
+        b"data_job\n\n_rlnJobType   \n_rlnContinue 0\n_rlnLast\n\n"
+        b"data_options\nloop_\n_rlnVariable #1\n_rlnValue #2\nfn_in a.star\nother_args \nscratch_dir\nnr_mpi 2\n"
+    )
     assert star["job"] == {"rlnJobType": "", "rlnContinue": "0", "rlnLast": ""}
     assert star["options"]["rlnVariable"].tolist() == ["fn_in", "other_args", "scratch_dir", "nr_mpi"]
     assert star["options"]["rlnValue"].tolist() == ["a.star", "", "", "2"]
@@ -56,7 +62,10 @@ def test_empty_values_as_job_files_have_them():
 
 def test_local_resolution_file():
     """RELION's file of local FSC curves has a line of free text after each block."""
-    star = parse_star(b"data_fsc_1\nloop_\n_rlnA\n_rlnB\n1 2\n\n kk= -4 ii= 0 jj= 3 local resolution= 4.5\ndata_fsc_2\nloop_\n_rlnA\n_rlnB\n3 4\n")
+    star = parse_star(
+        b"data_fsc_1\nloop_\n_rlnA\n_rlnB\n1 2\n\n kk= -4 ii= 0 jj= 3 local resolution= 4.5\n"
+        b"data_fsc_2\nloop_\n_rlnA\n_rlnB\n3 4\n"
+    )
     assert [len(block) for block in star.values()] == [1, 1]
 
 
@@ -85,7 +94,10 @@ def test_values_that_look_like_keywords():
         ("data_x\n_a\n1 2\n", "2 values for one name"),
         ("data_x\nloop_\n_a\n_a\n1 2\n", "the column 'a' appears twice"),
         ("data_x\nloop_\n_a b\n1\n", "after a column name"),
-        ("data_x\nloop_\n_a\n_b\n_c\n1 2 3\n1 2 3 4\n", "line 7: more values than the 3 columns.*quote a value that has spaces"),
+        (
+            "data_x\nloop_\n_a\n_b\n_c\n1 2 3\n1 2 3 4\n",
+            "line 7: more values than the 3 columns.*quote a value that has spaces",
+        ),
         ("data_x\nloop_\n_a\n_b\n_c\n1 2 3\n1 2\n", "the last row has 2 of 3 values.*truncated"),
         ("data_x\nloop_\n1\n", "more values than the 0 columns"),
         ("data_x\nloop_\n_a\n1\nloop_\n_b\n1\n", "more than one table"),
@@ -162,10 +174,11 @@ def test_what_cannot_be_written(tmp_path):
 
 
 def test_a_long_loop_with_a_bad_row_is_refused_without_python_objects(monkeypatch):
-    """Beyond some size the plain reader would need more memory than there is: the compiled one then has the last word."""
+    """Beyond some size the plain reader would need more memory than there is: the compiled one then has the last
+    word."""
     monkeypatch.setattr(module, "_FAST_LOOP_BYTES", 0)
     monkeypatch.setattr(module, "_PLAIN_LOOP_BYTES", 0)
-    with pytest.raises(FormatProblem, match="the loop of 2 columns after line 4.*truncated or damaged"):
+    with pytest.raises(FormatProblem, match=r"the loop of 2 columns after line 4.*truncated or damaged"):
         parse_star(b"data_\nloop_\n_a\n_b\n1 2\n3\n")
     assert parse_star(b"data_\nloop_\n_a\n_b\n1 2\n3 4\n")[""]["b"].tolist() == [2, 4]
 

@@ -12,8 +12,9 @@ import pytest
 from vitreous.errors import OutputProblem, SettingsProblem
 from vitreous.io.mrc import read_volume
 from vitreous.io.particles import read_particles
-from vitreous.jobs.demo import QUICK, SCENES, Demo, compare
+from vitreous.jobs.demo import QUICK, SCENES, Demo
 from vitreous.jobs.folder import run_job
+from vitreous.jobs.truth_comparison import compare
 from vitreous.optics.delocalisation import largest_defocus_that_fits
 from vitreous.optics.electrons import wavelength
 
@@ -26,7 +27,9 @@ def folder(tmp_path_factory):
 
 
 def test_half_maps_and_truth_give_the_same_resolution(folder):
-    """FSC 0.143 between half maps and 0.5 with the truth are one criterion: with known poses they come within two shells."""
+    """FSC 0.143 between half maps and 0.5 with the truth are one criterion: with known poses they come within two
+    shells.
+    """
     result = json.loads((folder / "result.json").read_text())
     box, pixel_size = 64, 2.2
     shells = [box * pixel_size / result[key] for key in ("resolution_angstrom", "resolution_against_truth_angstrom")]
@@ -35,7 +38,7 @@ def test_half_maps_and_truth_give_the_same_resolution(folder):
 
 
 def test_predicted_curve_is_the_true_one(folder):
-    comparison = compare(folder)
+    comparison = compare(folder, folder / "simulated" / "truth_map.mrc")
     kept = comparison.half_maps > 0.2
     first_low = int(np.argmin(kept[1:])) + 1 if not kept[1:].all() else len(kept)
     difference = comparison.against_truth.correlation[1:first_low] - comparison.predicted[1:first_low]

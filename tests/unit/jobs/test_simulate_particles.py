@@ -17,7 +17,8 @@ from vitreous.io.mrc import read_volume
 from vitreous.io.mrc_stack import write_volume
 from vitreous.io.particles import read_particles
 from vitreous.jobs.folder import run_job
-from vitreous.jobs.simulate_particles import SimulateParticles, fitting_box, specimen_kind
+from vitreous.jobs.simulate_particles import SimulateParticles
+from vitreous.jobs.specimen import Specimen, fitting_box
 from vitreous.model.volume import Volume
 from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 from vitreous.reconstruction.fsc import fourier_shell_correlation
@@ -51,7 +52,8 @@ def test_images_have_noise_of_variance_one_and_the_asked_ratio(folder):
     variance = (
         read_particles(folder / "particles.star").images.read(slice(None)).var(axis=(1, 2), dtype=np.float64).mean()
     )
-    # 128,000 pixels: relative standard error of the variance 0.4 %; signal of 80 views, which differ by 20 %, known to 3 % of 0.2.
+    # 128,000 pixels: relative standard error of the variance 0.4 %; signal of 80 views, which differ by 20 %, known to
+    # 3 % of 0.2.
     assert variance == pytest.approx(1.2, abs=5 * (0.004 * 1.2 + 0.03 * 0.2 / np.sqrt(2)))
 
 
@@ -105,13 +107,13 @@ def test_reconstruction_of_noiseless_images_recovers_the_truth(tmp_path, state, 
     assert particles.ctf_state.value == state
     result = reconstruct(particles, InversionSettings(point_group("C1").operators, contrast=Contrast(contrast)))
     curve = fourier_shell_correlation(result.map, truth.data, truth.pixel_size).correlation
-    # What is missing is the interpolation's error, 1 to 2 % in amplitude, so 1 - FSC below 1e-3 in most shells. Shells beyond 90 % of
-    # Nyquist hold the edge of the slices.
+    # What is missing is the interpolation's error, 1 to 2 % in amplitude, so 1 - FSC below 1e-3 in most shells. Shells
+    # beyond 90 % of Nyquist hold the edge of the slices.
     assert curve[: int(0.9 * 20)].min() > 0.99
     found, true = forward(result.map, 3), forward(truth.data, 3)
     gain = shell_sum((found * true.conj()).real, truth.data.shape) / shell_sum(np.abs(true) ** 2, truth.data.shape)
-    # The same error, and the Wiener filter that takes it for noise, lower the amplitudes by a few percent. Shell 0 is one voxel, where the
-    # transform has its peak and insertion averages over the slope: it has no say.
+    # The same error, and the Wiener filter that takes it for noise, lower the amplitudes by a few percent. Shell 0 is
+    # one voxel, where the transform has its peak and insertion averages over the slope: it has no say.
     assert np.abs(gain[1 : int(0.9 * 20)] - 1).max() < 0.05
 
 
@@ -124,21 +126,21 @@ def test_map_is_taken_on_its_own_grid_and_cropped_on_request(tmp_path):
         rng.standard_normal((36, 36, 36)), gaussian_low_pass(radial_frequency((36,) * 3, 2.0), 0.05), 3
     ).astype(np.float32)
     write_volume(tmp_path / "map.mrc", Volume(smooth, 2.0))
-    whole, warnings = SimulateParticles(tmp_path / "map.mrc").volume()
-    assert whole.box == 36 and whole.pixel_size == 2.0 and np.array_equal(whole.data, smooth) and not warnings
-    cropped, _ = SimulateParticles(tmp_path / "map.mrc", box=24).volume()
+    whole, radius = Specimen(tmp_path / "map.mrc").volume()
+    assert whole.box == 36 and whole.pixel_size == 2.0 and np.array_equal(whole.data, smooth) and radius is None
+    cropped, _ = Specimen(tmp_path / "map.mrc", box=24).volume()
     assert cropped.box == 24 and cropped.pixel_size == pytest.approx(3.0)
-    blurred, _ = SimulateParticles(tmp_path / "map.mrc", b_factor=200.0).volume()
+    blurred, _ = Specimen(tmp_path / "map.mrc", b_factor=200.0).volume()
     assert blurred.data.std() < 0.9 * smooth.std()
-    renamed, _ = SimulateParticles(tmp_path / "map.mrc", pixel_size=1.5).volume()
+    renamed, _ = Specimen(tmp_path / "map.mrc", pixel_size=1.5).volume()
     assert renamed.pixel_size == 1.5
     with pytest.raises(SettingsProblem, match="--box 48"):
-        SimulateParticles(tmp_path / "map.mrc", box=48).volume()
+        Specimen(tmp_path / "map.mrc", box=48).volume()
 
 
 def test_model_is_centred_in_a_box_that_holds_it():
-    volume, warnings = SimulateParticles(KINASE, pixel_size=2.0).volume()
-    assert volume.box % 2 == 0 and not warnings
+    volume, radius = Specimen(KINASE, pixel_size=2.0).volume()
+    assert volume.box % 2 == 0 and volume.box * 2.0 >= 3 * radius
     axis = (np.arange(volume.box) - volume.box // 2) * 2.0
     mass = volume.data / volume.data.sum()
     centre = [
@@ -196,16 +198,17 @@ def test_maps_that_cannot_be_used_are_refused(tmp_path):
     data[3, 3, 3] = np.nan
     write_volume(tmp_path / "nan.mrc", Volume(data, 2.0))
     with pytest.raises(DataProblem, match="not finite"):
-        SimulateParticles(tmp_path / "nan.mrc").volume()
+        Specimen(tmp_path / "nan.mrc").volume()
 
 
 def test_aliased_defocus_and_tight_boxes_are_warned_of():
     volume = Volume(np.zeros((40, 40, 40), np.float32), 2.4)
     # N p^2 / lambda = 40 * 2.4^2 / 0.0196875 = 11,703 A
-    assert not SimulateParticles(KINASE, defocus_um=(0.3, 1.17)).warnings(volume)
-    assert "1.17 µm" in SimulateParticles(KINASE, defocus_um=(0.3, 1.18)).warnings(volume)[0]
-    _, warnings = SimulateParticles(KINASE, pixel_size=2.4, box=40, shift=10.0).volume()
-    assert "larger --box" in warnings[0]
+    assert not SimulateParticles(KINASE, defocus_um=(0.3, 1.17)).warnings(volume, None)
+    assert "1.17 µm" in SimulateParticles(KINASE, defocus_um=(0.3, 1.18)).warnings(volume, None)[0]
+    # The box reaches 48 A from its centre.
+    assert not SimulateParticles(KINASE, shift=3.0, defocus_um=(0.3, 0.9)).warnings(volume, 38.0)
+    assert "other side" in SimulateParticles(KINASE, shift=3.0, defocus_um=(0.3, 0.9)).warnings(volume, 40.0)[0]
 
 
 def test_kind_of_specimen_is_told_by_its_name():
@@ -218,7 +221,7 @@ def test_kind_of_specimen_is_told_by_its_name():
         "a.map.gz": "map",
         "a.mrc.bz2": "map",
     }
-    assert {name: specimen_kind(Path(name)) for name in kinds} == kinds
+    assert {name: Specimen(Path(name)).kind for name in kinds} == kinds
 
 
 def test_fitting_box_is_even_and_factors_small():

@@ -40,7 +40,13 @@ def filtered(p: Particles, power: bool) -> Particles:
 
 def faults(p: Particles, settings: InversionSettings = C1) -> dict[str, str]:
     verdicts, _ = diagnose(p, settings)
-    assert {v.check for v in verdicts} == {"contrast sign", "CTF state", "CTF values", "rotation convention", "shift sign and unit"}
+    assert {v.check for v in verdicts} == {
+        "contrast sign",
+        "CTF state",
+        "CTF values",
+        "rotation convention",
+        "shift sign and unit",
+    }
     return {v.check: v.evidence for v in verdicts if v.status is Status.FAULT}
 
 
@@ -52,21 +58,45 @@ def test_right_conventions_pass(particles):
 FAULTS = {
     "inverted contrast": (lambda p: replace(p, images=LoadedImages(-p.images.pixels)), "contrast sign", "dark"),
     "negated shifts": (lambda p: replace(p, pose=Pose(p.pose.euler, -p.pose.shift)), "shift sign and unit", "negated"),
-    "shifts in pixels": (lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift / PIXEL_SIZE)), "shift sign and unit", "in pixels"),
-    "shifts times pixel size": (lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift * PIXEL_SIZE)), "shift sign and unit", "in angstrom"),
-    "shift axes exchanged": (lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift[:, ::-1])), "shift sign and unit", "exchanged"),
+    "shifts in pixels": (
+        lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift / PIXEL_SIZE)),
+        "shift sign and unit",
+        "in pixels",
+    ),
+    "shifts times pixel size": (
+        lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift * PIXEL_SIZE)),
+        "shift sign and unit",
+        "in angstrom",
+    ),
+    "shift axes exchanged": (
+        lambda p: replace(p, pose=Pose(p.pose.euler, p.pose.shift[:, ::-1])),
+        "shift sign and unit",
+        "exchanged",
+    ),
     "transposed rotations": (
-        lambda p: replace(p, pose=Pose(euler_from_matrix(np.swapaxes(matrix_from_euler(p.pose.euler), 1, 2)), p.pose.shift)),
+        lambda p: replace(
+            p, pose=Pose(euler_from_matrix(np.swapaxes(matrix_from_euler(p.pose.euler), 1, 2)), p.pose.shift)
+        ),
         "rotation convention",
         "transposed",
     ),
     "upside down": (
-        lambda p: replace(p, pose=Pose(euler_from_matrix(np.diag([1.0, -1, -1]) @ matrix_from_euler(p.pose.euler)), p.pose.shift)),
+        lambda p: replace(
+            p, pose=Pose(euler_from_matrix(np.diag([1.0, -1, -1]) @ matrix_from_euler(p.pose.euler)), p.pose.shift)
+        ),
         "rotation convention",
         "upside down",
     ),
-    "defocus exchanged": (lambda p: replace(p, ctf=replace(p.ctf, defocus_u=p.ctf.defocus_v, defocus_v=p.ctf.defocus_u)), "CTF values", "exchanged"),
-    "defocus of other particles": (lambda p: replace(p, ctf=p.ctf.rows(np.random.default_rng(0).permutation(COUNT))), "CTF values", ""),
+    "defocus exchanged": (
+        lambda p: replace(p, ctf=replace(p.ctf, defocus_u=p.ctf.defocus_v, defocus_v=p.ctf.defocus_u)),
+        "CTF values",
+        "exchanged",
+    ),
+    "defocus of other particles": (
+        lambda p: replace(p, ctf=p.ctf.rows(np.random.default_rng(0).permutation(COUNT))),
+        "CTF values",
+        "",
+    ),
     "flipped, called raw": (lambda p: filtered(p, False), "CTF state", "phase-flipped"),
     "raw, called flipped": (lambda p: with_state(p, CtfState.PHASE_FLIPPED), "CTF state", "raw"),
     "premultiplied, called raw": (lambda p: filtered(p, True), "CTF state", "premultiplied"),
@@ -88,7 +118,9 @@ def test_each_fault_is_named_and_nothing_else(particles, name):
 
 
 def test_two_faults_are_both_named(particles):
-    spoiled = replace(particles, images=LoadedImages(-particles.images.pixels), pose=Pose(particles.pose.euler, -particles.pose.shift))
+    spoiled = replace(
+        particles, images=LoadedImages(-particles.images.pixels), pose=Pose(particles.pose.euler, -particles.pose.shift)
+    )
     assert set(faults(spoiled)) == {"contrast sign", "shift sign and unit"}
 
 
@@ -144,7 +176,9 @@ def test_the_gain_is_that_of_projected_images(particles):
     inner = np.real(np.conj(target.values) * source.values)
     # Voxels at x = 0 hold both of each pair (k, -k) of the target's points: they count half.
     by_voxels = inner[:, :, 1:].sum() + inner[:, :, 0].sum() / 2
-    assert by_voxels == pytest.approx(by_images, rel=0.02)  # a slice through x = 0 is read from one side and inserted from both
+    assert by_voxels == pytest.approx(
+        by_images, rel=0.02
+    )  # a slice through x = 0 is read from one side and inserted from both
 
 
 def test_noise_explains_nothing(particles):

@@ -44,7 +44,14 @@ def truth(symmetry: str = "C1", seed: int = 5) -> np.ndarray:
     return volume.astype(np.float32)
 
 
-def particles_of(volume: np.ndarray, *, state: CtfState = CtfState.RAW, contrast: Contrast = Contrast.INVERTED, noise: float = 0.0, optics: OpticsGroup = OPTICS) -> Particles:
+def particles_of(
+    volume: np.ndarray,
+    *,
+    state: CtfState = CtfState.RAW,
+    contrast: Contrast = Contrast.INVERTED,
+    noise: float = 0.0,
+    optics: OpticsGroup = OPTICS,
+) -> Particles:
     """Images by the definition of the image: slice x CTF, moved from the centre to -origin."""
     rng = np.random.default_rng(1)
     grid = slice_grid(BOX)
@@ -54,7 +61,12 @@ def particles_of(volume: np.ndarray, *, state: CtfState = CtfState.RAW, contrast
     parameters = CtfParameters.of(defocus + 300, defocus - 300, rng.uniform(0, np.pi, COUNT))
     ky, kx = np.meshgrid(np.fft.fftfreq(BOX, PIXEL_SIZE), np.fft.rfftfreq(BOX, PIXEL_SIZE), indexing="ij")
     ctf = ctf_of_particles(optics, parameters, kx, ky, contrast=contrast)
-    factor = {CtfState.RAW: ctf, CtfState.PHASE_FLIPPED: np.abs(ctf) * (1 if contrast is Contrast.INVERTED else -1), CtfState.PREMULTIPLIED: ctf**2}[state]
+    sign = (
+        1 if contrast is Contrast.INVERTED else -1
+    )  # dark protein stays dark when phases are flipped or the CTF multiplied in
+    factor = {CtfState.RAW: ctf, CtfState.PHASE_FLIPPED: sign * np.abs(ctf), CtfState.PREMULTIPLIED: sign * ctf**2}[
+        state
+    ]
     origin = rng.normal(0, 6.0, size=(COUNT, 2))
     moved = np.exp(2j * np.pi * (kx * origin[:, 0, None, None] + ky * origin[:, 1, None, None]))
     images = np.fft.fftshift(np.fft.irfft2(slices * factor * moved, s=(BOX, BOX)), axes=(1, 2))
@@ -62,7 +74,16 @@ def particles_of(volume: np.ndarray, *, state: CtfState = CtfState.RAW, contrast
     names = ImageName(np.arange(COUNT), np.zeros(COUNT, dtype=np.int32), ("p.mrcs",))
     halves = (np.arange(COUNT) % 2 + 1).astype(np.int8)
     pose = Pose(euler_from_matrix(rotation), origin)
-    return Particles(names, (replace(optics, ctf_state=state),), np.zeros(COUNT, dtype=int), pose, parameters, halves, contrast, LoadedImages(images.astype(np.float32)))
+    return Particles(
+        names,
+        (replace(optics, ctf_state=state),),
+        np.zeros(COUNT, dtype=int),
+        pose,
+        parameters,
+        halves,
+        contrast,
+        LoadedImages(images.astype(np.float32)),
+    )
 
 
 C1 = point_group("C1").operators
@@ -120,7 +141,9 @@ def test_symmetry_uses_every_copy(symmetry):
     particles = particles_of(volume).rows(np.arange(76))
     result = reconstruct(particles, InversionSettings(operators))
     assert agreement(volume, result.map)[:8].min() > 0.98
-    assert np.median(result.shell_weight[2:8] / reconstruct(particles, InversionSettings(C1)).shell_weight[2:8]) == pytest.approx(len(operators), rel=0.05)
+    assert np.median(
+        result.shell_weight[2:8] / reconstruct(particles, InversionSettings(C1)).shell_weight[2:8]
+    ) == pytest.approx(len(operators), rel=0.05)
 
 
 @pytest.mark.parametrize("symmetry", ["D2", "C4", "O", "I", "C3"])
@@ -143,7 +166,10 @@ def test_grid_symmetry_equals_inserting_the_copies():
     for operator in operators:
         from vitreous.geometry.rotations import matrix_from_euler
 
-        turned = replace(particles, pose=Pose(euler_from_matrix(matrix_from_euler(particles.pose.euler) @ operator), particles.pose.shift))
+        turned = replace(
+            particles,
+            pose=Pose(euler_from_matrix(matrix_from_euler(particles.pose.euler) @ operator), particles.pose.shift),
+        )
         part = accumulate(turned, InversionSettings(C1))
         total = part if total is None else total + part
     # float32 sums of some hundred terms in another order
@@ -228,13 +254,19 @@ def test_magnification_and_beam_tilt_are_undone():
     points = stretched.kx[:, None] * rotation[:, None, 0, :] + stretched.ky[:, None] * rotation[:, None, 1, :]
     inside = np.abs(points).max(axis=(0, 2)) < BOX / 2 - 1
     slices = np.where(inside, project(fourier_volume(volume.astype(np.float64)), rotation, stretched), 0)
-    slices = slices * ctf_of_particles(optics, particles.ctf, grid.kx * unit, grid.ky * unit) * wave_factor(odd_phase(optics, grid.kx * unit, grid.ky * unit))
+    slices = (
+        slices
+        * ctf_of_particles(optics, particles.ctf, grid.kx * unit, grid.ky * unit)
+        * wave_factor(odd_phase(optics, grid.kx * unit, grid.ky * unit))
+    )
     origin = particles.pose.shift
     slices = slices * np.exp(2j * np.pi * unit * (np.outer(origin[:, 0], grid.kx) + np.outer(origin[:, 1], grid.ky)))
     images = np.fft.fftshift(np.fft.irfft2(half_plane(slices, grid), s=(BOX, BOX)), axes=(1, 2)).astype(np.float32)
     particles = replace(particles, images=LoadedImages(images))
     ignored = replace(particles, optics=(OPTICS,))
-    right, wrong = (amplitude(reconstruct(p, InversionSettings(C1)).map, volume)[7:10].mean() for p in (particles, ignored))
+    right, wrong = (
+        amplitude(reconstruct(p, InversionSettings(C1)).map, volume)[7:10].mean() for p in (particles, ignored)
+    )
     # Random in-plane angles turn the errors into a loss of amplitude at high resolution.
     assert abs(right - 1) < 0.1 and wrong < right - 0.2
 

@@ -22,7 +22,9 @@ def smooth_volume(box: int, rng: np.random.Generator, dtype=np.float64) -> np.nd
     z, y, x = np.meshgrid(axis, axis, axis, indexing="ij")
     volume = np.zeros((box,) * 3)
     for centre in rng.uniform(-box / 5, box / 5, size=(12, 3)):
-        volume += rng.uniform(0.5, 1.5) * np.exp(-((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2) / (2 * 1.3**2))
+        volume += rng.uniform(0.5, 1.5) * np.exp(
+            -((x - centre[0]) ** 2 + (y - centre[1]) ** 2 + (z - centre[2]) ** 2) / (2 * 1.3**2)
+        )
     return volume.astype(dtype)
 
 
@@ -44,7 +46,9 @@ def test_more_padding_is_more_exact(rng):
     volume = smooth_volume(16, rng)
     grid, rotations = slice_grid(16), random_rotations(2, rng)
     exact = np.stack([reference.project(volume, r, grid.kx, grid.ky) for r in rotations])
-    errors = [np.linalg.norm(project(fourier_volume(volume, padding), rotations, grid) - exact) for padding in (1, 2, 4)]
+    errors = [
+        np.linalg.norm(project(fourier_volume(volume, padding), rotations, grid) - exact) for padding in (1, 2, 4)
+    ]
     # The error of linear interpolation falls with the square of the step.
     assert errors[0] / errors[1] > 3 and errors[1] / errors[2] > 3
 
@@ -84,7 +88,9 @@ def test_projection_and_backprojection_are_adjoint(dtype, bar, box, padding, rng
     """The bars are those of the physics contract for operator pairs."""
     grid, rotations = slice_grid(box), random_rotations(5, rng).astype(dtype)
     volume = rng.normal(size=(box,) * 3).astype(dtype)
-    slices = (rng.normal(size=(5, len(grid))) + 1j * rng.normal(size=(5, len(grid)))).astype(np.complex128 if dtype == np.float64 else np.complex64)
+    slices = (rng.normal(size=(5, len(grid))) + 1j * rng.normal(size=(5, len(grid)))).astype(
+        np.complex128 if dtype == np.float64 else np.complex64
+    )
     projected = project(fourier_volume(volume, padding), rotations, grid)
     spread = backproject(slices, rotations, grid, padding)
     left = np.sum((np.conj(projected) * slices).real, dtype=np.float64)
@@ -113,10 +119,14 @@ def test_insertion_is_the_transpose_that_jax_derives(rng):
     slices = rng.normal(size=(count, len(grid))) + 1j * rng.normal(size=(count, len(grid)))
     with jax.enable_x64(True):
         volume = fourier_volume(jnp.asarray(rng.normal(size=(box,) * 3)))
-        _, transpose = jax.vjp(lambda data: project(type(volume)(data, box, 2), jnp.asarray(rotations), grid), volume.data)
+        _, transpose = jax.vjp(
+            lambda data: project(type(volume)(data, box, 2), jnp.asarray(rotations), grid), volume.data
+        )
         derived = np.conj(np.asarray(transpose(jnp.asarray(np.conj(slices)))[0]))
     accumulator = Accumulator(box, 2, np.dtype(np.float64))
-    insert_slices(accumulator, np.ascontiguousarray(slices.T), np.ones((len(grid), count)), rotations, (grid.kx, grid.ky))
+    insert_slices(
+        accumulator, np.ascontiguousarray(slices.T), np.ones((len(grid), count)), rotations, (grid.kx, grid.ky)
+    )
     assert np.abs(accumulator.values - derived).max() < 1e-10 * np.abs(derived).max()
 
 
@@ -176,7 +186,9 @@ def test_inverse_of_the_padded_transform_is_the_volume(box, padding, rng):
     transform = fourier_volume(volume, padding, correct=False).data
     size = padding * box
     stored = np.array(transform)
-    radius = (stored.shape[0] - 1) // 2  # the planes at +P/2 repeat those at -P/2: what is inserted there is added, what is read is shared
+    radius = (
+        stored.shape[0] - 1
+    ) // 2  # the planes at +P/2 repeat those at -P/2: what is inserted there is added, what is read is shared
     stored[radius + size // 2] = 0
     stored[:, radius + size // 2] = 0
     back = inverse_to_box(fold_nyquist(stored, box, padding), box)

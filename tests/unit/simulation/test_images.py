@@ -61,7 +61,9 @@ def images_of(projector, particles, noise=None, **options):
 
 
 def by_definition(volume: Volume, particles, row: int) -> np.ndarray:
-    """The transform by direct (non-uniform) sums in double precision times the reference CTF times the shift's phase, without Nyquist."""
+    """The transform by direct (non-uniform) sums in double precision times the reference CTF times the shift's phase,
+    without Nyquist.
+    """
     box = volume.box
     n = reference_dft.frequency_numbers(box)
     nx, ny = np.meshgrid(n, n)
@@ -88,8 +90,8 @@ def test_noiseless_image_is_projection_times_ctf_times_shift(box):
         expected = np.stack([by_definition(volume, truth, row) for row in range(len(truth))])
         return float(np.linalg.norm(images - expected) / np.linalg.norm(expected))
 
-    # Trilinear interpolation in a transform padded twice leaves ghosts of the object at the border, below 2 % of its norm for an object
-    # that fills half the box.
+    # Trilinear interpolation in a transform padded twice leaves ghosts of the object at the border, below 2 % of its
+    # norm for an object that fills half the box.
     assert error(particles) < 0.02
     # Every sign counts: shift, astigmatism (across instead of along; mirrored), in-plane angle.
     pose, ctf = particles.pose, particles.ctf
@@ -118,8 +120,9 @@ def test_projection_is_the_sum_along_the_beam(projector):
     particles = replace(particles_of(1), pose=Pose(np.zeros((1, 3)), np.zeros((1, 2))))
     image = images_of(projector, particles, use_ctf=False)[0]
     expected = blob().data.sum(axis=0)
-    # On the points of the grid nothing is interpolated, and the correction for interpolation, up to 10 % towards half the radius of the box,
-    # corrects for nothing: the worst case. On average over orientations it is right, see the test above.
+    # On the points of the grid nothing is interpolated, and the correction for interpolation, up to 10 % towards half
+    # the radius of the box, corrects for nothing: the worst case. On average over orientations it is right, see the
+    # test above.
     assert np.abs(image - expected).max() < 0.1 * expected.max()
     assert np.sum(image * expected) / np.sum(expected**2) == pytest.approx(1, abs=0.05)
     assert (
@@ -208,7 +211,8 @@ def test_signal_variance_scales_noise_to_the_asked_ratio(projector):
     ratio = 0.5
     noise = Noise(np.sqrt(variance / ratio), seed=1)
     whole = images_of(projector, particles, noise).var(axis=(1, 2)).mean()
-    # Relative standard error of the noise variance over 300 images of 1024 pixels: sqrt(2 / 307200) = 0.26 %, five of them.
+    # Relative standard error of the noise variance over 300 images of 1024 pixels: sqrt(2 / 307200) = 0.26 %, five of
+    # them.
     assert whole / noise.deviation**2 - 1 == pytest.approx(ratio, abs=0.013 * (1 + ratio))
 
 

@@ -47,9 +47,12 @@ def test_another_seed_gives_other_particles(many):
 
 
 def test_orientations_are_uniform(many):
-    """Moments of the uniform distribution on SO(3): E R = 0, E R_ij^2 = 1/3, E R_ij^4 = 1/5, view directions without preference."""
+    """Moments of the uniform distribution on SO(3): E R = 0, E R_ij^2 = 1/3, E R_ij^4 = 1/5, view directions without
+    preference.
+    """
     matrix = matrix_from_euler(many.pose.euler)
-    # Standard errors: sqrt(1/3 / n), sqrt((1/5 - 1/9) / n), sqrt((1/9 - 1/25) / n); five of them for the largest of nine.
+    # Standard errors: sqrt(1/3 / n), sqrt((1/5 - 1/9) / n), sqrt((1/9 - 1/25) / n); five of them for the largest of
+    # nine.
     assert np.abs(matrix.mean(axis=0)).max() < 5 * np.sqrt(1 / 3 / COUNT)
     assert np.abs((matrix**2).mean(axis=0) - 1 / 3).max() < 5 * np.sqrt((1 / 5 - 1 / 9) / COUNT)
     assert np.abs((matrix**4).mean(axis=0) - 1 / 5).max() < 5 * np.sqrt((1 / 9 - 1 / 25) / COUNT)
@@ -59,8 +62,9 @@ def test_orientations_are_uniform(many):
 
 def test_defocus_is_uniform_between_the_limits(many):
     defocus = many.ctf.defocus
-    assert 8e3 <= defocus.min() and defocus.max() <= 2e4
-    # Five standard errors of mean and variance of a uniform distribution of width w: w / sqrt(12 n) and w^2 / 12 sqrt(4 / (5 n)).
+    assert defocus.min() >= 8e3 and defocus.max() <= 2e4
+    # Five standard errors of mean and variance of a uniform distribution of width w: w / sqrt(12 n) and w^2 / 12 sqrt(4
+    # / (5 n)).
     assert abs(defocus.mean() - 1.4e4) < 5 * 1.2e4 / np.sqrt(12 * COUNT)
     assert abs(defocus.var() / (1.2e4**2 / 12) - 1) < 5 * np.sqrt(0.8 / COUNT)
 
