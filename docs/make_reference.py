@@ -1,18 +1,22 @@
-"""Writes docs/reference.md and docs/reference/*.md from the docstrings of the package: every public function and class
-with its signature and its first sentence.
+"""Writes docs/reference.md and docs/reference/*.md: every command with its options, from the command line's own schema,
+and every public function and class with its signature and its first sentence, from the source.
 
     python docs/make_reference.py
 
-A test compares the committed pages with what this makes. The source is read, not imported.
+A test compares the committed pages with what this makes.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from vitreous.cli import COMMANDS, Command
 
 DOCS = Path(__file__).resolve().parent
 SOURCE = DOCS.parent / "src" / "vitreous"
@@ -29,7 +33,6 @@ ROOMS = (
     "reconstruction",
     "simulation",
     "jobs",
-    "cli",
     "reference",
 )
 Definition = ast.FunctionDef | ast.ClassDef
@@ -66,7 +69,7 @@ class Module:
 
 def pages() -> dict[Path, str]:
     """The content of every page, by its path."""
-    made = {DOCS / "reference.md": index_page()}
+    made = {DOCS / "reference.md": index_page(), DOCS / "reference" / "commands.md": commands_page()}
     return made | {DOCS / "reference" / f"{room}.md": room_page(room) for room in ROOMS}
 
 
@@ -75,6 +78,8 @@ def index_page() -> str:
     lines = [
         f"<!-- {MAKE} -->",
         "# Reference",
+        "",
+        "[Commands and their options](reference/commands.md)",
         "",
         "Every public function and class with its signature and the first sentence of its docstring; the rest of the",
         "docstring (formula, units, errors, source, example) stands in the code. Arrays are annotated with their shapes:",
@@ -91,6 +96,57 @@ def index_page() -> str:
         if not path.stem.startswith("__"):
             lines += module_lines(read(path))
     return "\n".join(lines).rstrip() + "\n"
+
+
+def commands_page() -> str:
+    """Every command with its options."""
+    lines = [
+        f"<!-- {MAKE} -->",
+        "# Commands",
+        "",
+        "`vitreous COMMAND --help` prints the same. [Which one](../choose.md)?",
+        "",
+    ]
+    for command in COMMANDS:
+        lines += [f"## `vitreous {' '.join(command.words)}`", "", f"{command.summary}.", ""]
+        lines += [f"    {command.example}", "", "| option | default | what it is |", "|---|---|---|"]
+        lines += [option_row(argument) for argument in options(command)]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def options(command: Command) -> list[Any]:
+    """The arguments of a command, as the command line parses them."""
+    from cyclopts import App, Parameter
+
+    app = App(default_parameter=Parameter(negative_iterable=()), version_flags=())
+    app.default(importlib.import_module(f"vitreous.cli.{command.module}").run)
+    return [argument for argument in app.assemble_argument_collection(parse_docstring=True) if argument.show]
+
+
+def option_row(argument: Any) -> str:
+    """An option, or the name of an argument that stands by its place."""
+    places = argument.index is not None
+    names = [name.removeprefix("--").upper() for name in argument.names[:1]] if places else argument.names
+    about = " ".join(argument.parameter.help.split())
+    about += "" if about.endswith(".") else "."
+    choices = argument.get_choices()
+    if choices:
+        about += f" One of {', '.join(f'`{choice}`' for choice in choices)}."
+    names = ", ".join(f"`{name}`" for name in names) or "`FILES`"
+    return f"| {names} | {cell(default_text(argument))} | {cell(about)} |"
+
+
+def default_text(argument: Any) -> str:
+    if argument.required:
+        return "required"
+    value = argument.field_info.default
+    if value is None or value == [] or not isinstance(value, bool | int | float | str | tuple | Path):
+        return ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    values = value if isinstance(value, tuple) else (value,)
+    return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
 
 
 def room_page(room: str) -> str:

@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter as Tally
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from vitreous.io.mrc_stack import square_stack_header
 from vitreous.io.particles import read_particles
 from vitreous.io.relion import as_folders
 from vitreous.jobs.job import Desk, Finding, Outcome
-from vitreous.jobs.reconstruct import declared_contrast, with_half_sets
+from vitreous.jobs.particle_input import ParticleInput, declared_contrast, with_half_sets
 from vitreous.jobs.report import Section
 from vitreous.model.particles import LoadedImages, Particles
 from vitreous.reconstruction.diagnosis import Status, Verdict, diagnose, pixel_size_verdict
@@ -30,37 +30,19 @@ TRIALS_EXPECTED = 22
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(ParticleInput):
     """Settings of the convention doctor.
 
     Parameters
     ----------
-    particles
-        Particle file with poses: STAR (.star) or cryoSPARC (.cs, .csg).
-    symmetry
-        Point group: C1, C2, D2, T, O, I, ...
-    datadir
-        Folder in which the image paths of the file start, if not beside the file.
     map
         A map that the particles should give: its scale tests the pixel size.
-    contrast
-        Sign of the protein that the images are supposed to have: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
     subset
         Most particles to look at, evenly spread over the file.
-    pixel_size
-        Pixel size in angstrom, instead of the file's.
-    seed
-        Seed of random half sets and of shuffled orientations.
     """
 
-    particles: Path
-    symmetry: str = field(default="C1", kw_only=True)
-    datadir: Path | None = field(default=None, kw_only=True)
     map: Path | None = field(default=None, kw_only=True)
-    contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
     subset: int = field(default=2500, kw_only=True)
-    pixel_size: float | None = field(default=None, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
 
     name: ClassVar[str] = "check"
 

@@ -6,58 +6,42 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from vitreous.conventions import Contrast, CtfState
-from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.errors import SettingsProblem
 from vitreous.geometry.symmetry import point_group
-from vitreous.io.particles import read_particles, write_particles
+from vitreous.io.particles import write_particles
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.map_products import MapAnalysis, analyse, save_maps
 from vitreous.jobs.map_sections import map_sections, orientation_section
+from vitreous.jobs.particle_input import (
+    ParticleInput,
+    declared_contrast,
+    header_warning,
+    ready_particles,
+    stacks_of,
+    with_half_sets,
+)
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.direct_inversion import InversionSettings, Reconstruction, reconstruct
 from vitreous.reconstruction.particle_extent import particle_radius
 
-# Hashing thousands of stacks would take longer than reading them.
-STACKS_RECORDED = 64
-
 
 @dataclass(frozen=True)
-class Reconstruct:
+class Reconstruct(ParticleInput):
     """Settings of a reconstruction.
 
     Parameters
     ----------
-    particles
-        Particle file with poses: STAR (.star) or cryoSPARC (.cs, .csg).
-    symmetry
-        Point group: C1, C2, D2, T, O, I, ...
-    datadir
-        Folder in which the image paths of the file start, if not beside the file.
     diameter
         Particle diameter in angstrom: images are masked by a soft disc of this size. 0 keeps whole images; by default the diameter is measured on a trial map.
-    contrast
-        Sign of the protein in the images: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
     ctf
         Correct for the CTF.
     split
         Half sets: those of the file, or random ones.
-    pixel_size
-        Pixel size in angstrom, instead of the file's.
-    seed
-        Seed of the random split and of the phase randomisation.
     """
 
-    particles: Path
-    symmetry: str = field(default="C1", kw_only=True)
-    datadir: Path | None = field(default=None, kw_only=True)
     diameter: float | None = field(default=None, kw_only=True)
-    contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
     ctf: bool = field(default=True, kw_only=True)
     split: Literal["file", "random"] = field(default="file", kw_only=True)
-    pixel_size: float | None = field(default=None, kw_only=True)
-    seed: int = field(default=0, kw_only=True)
 
     name: ClassVar[str] = "reconstruct"
 
@@ -131,7 +115,9 @@ class Reconstruct:
             *analysis.findings(),
             efficiency,
         ]
-        outcome = Outcome(findings, analysis.warnings(), title=f"Reconstruction of {self.particles.name}")
+        outcome = Outcome(
+            findings, analysis.warnings() + header_warning(particles), title=f"Reconstruction of {self.particles.name}"
+        )
         if split_note:
             outcome.warnings.append(split_note)
         outcome.inputs = stacks_of(particles)
@@ -140,49 +126,3 @@ class Reconstruct:
         outcome.tables = analysis.tables() | {"coverage": result.coverage.tolist(), "pixel_size_angstrom": pixel_size}
         outcome.sections = [*map_sections(outcome, analysis), section]
         return outcome
-
-
-def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | None, use_ctf: bool) -> Particles:
-    """Particles that a reconstruction can take, or an error that says what they lack."""
-    particles = read_particles(path, datadir=datadir, pixel_size=pixel_size)
-    if particles.pose is None:
-        raise DataProblem(
-            f"{path} gives no orientations", "angles for each particle", "use a file that a refinement has written"
-        )
-    if use_ctf and particles.ctf is None:
-        raise DataProblem(
-            f"{path} gives no defocus", "CTF parameters for each particle", "estimate the CTF first, or give --no-ctf"
-        )
-    if use_ctf:
-        for group in particles.used_optics():
-            group.require("voltage", "spherical_aberration", "amplitude_contrast")
-    particles.pixel_size  # noqa: B018 - mixed or unknown pixel sizes are refused here
-    particles.ctf_state  # noqa: B018
-    if not use_ctf and particles.ctf_state is CtfState.PREMULTIPLIED:
-        raise SettingsProblem(
-            f"--no-ctf for {path}, whose images are CTF-premultiplied", "images without the CTF in them"
-        )
-    return particles
-
-
-def stacks_of(particles: Particles) -> list[Path]:
-    """The image stacks, for provenance: the first `STACKS_RECORDED` of them."""
-    headers = getattr(particles.images, "headers", ())
-    return [header.path for header in headers if header is not None][:STACKS_RECORDED]
-
-
-def declared_contrast(particles: Particles, option: str) -> Contrast:
-    """The contrast that an option names; "file" is what the file records, and bright protein if it records nothing."""
-    if option != "file":
-        return Contrast(option)
-    return Contrast.INVERTED if particles.contrast is Contrast.UNKNOWN else particles.contrast
-
-
-def with_half_sets(particles: Particles, split: str, seed: int) -> tuple[Particles, str]:
-    """The particles with half sets, and a sentence if these were made here."""
-    if split == "file" and particles.half_set is not None:
-        return particles, ""
-    halves = np.random.default_rng(seed).permutation(np.arange(len(particles)) % 2 + 1).astype(np.int8)
-    reason = "The file names no half sets" if particles.half_set is None else "As asked"
-    note = f"{reason}: they were drawn at random (seed {seed}) and written to particles.star; poses refined together make their FSC optimistic."
-    return replace(particles, half_set=halves), note

@@ -1,0 +1,101 @@
+"""What every job on a particle file is told: the file, its symmetry, where its images are, and corrections of what it says."""
+
+# Annotations here are objects, not text: the command line would look their names up in the modules of the jobs that inherit them.
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vitreous.conventions import Contrast, CtfState
+from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.io.particles import read_particles
+from vitreous.model.particles import Particles
+
+# Hashing thousands of stacks would take longer than reading them.
+STACKS_RECORDED = 64
+HEADER_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True)
+class ParticleInput:
+    """The options that jobs on particle files share.
+
+    Parameters
+    ----------
+    particles
+        Particle file with poses: STAR (.star) or cryoSPARC (.cs, .csg).
+    symmetry
+        Point group: C1, C2, D2, T, O, I, ...
+    datadir
+        Folder in which the image paths of the file start, if not beside the file.
+    contrast
+        Sign of the protein in the images: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
+    pixel_size
+        Pixel size in angstrom, instead of the file's.
+    seed
+        Seed of everything that is drawn at random: half sets, phases, shuffled orientations.
+    """
+
+    particles: Path
+    symmetry: str = field(default="C1", kw_only=True)
+    datadir: Path | None = field(default=None, kw_only=True)
+    contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
+    pixel_size: float | None = field(default=None, kw_only=True)
+    seed: int = field(default=0, kw_only=True)
+
+
+def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | None, use_ctf: bool) -> Particles:
+    """Particles that a reconstruction can take, or an error that says what they lack."""
+    particles = read_particles(path, datadir=datadir, pixel_size=pixel_size)
+    if particles.pose is None:
+        raise DataProblem(
+            f"{path} gives no orientations", "angles for each particle", "use a file that a refinement has written"
+        )
+    if use_ctf and particles.ctf is None:
+        raise DataProblem(
+            f"{path} gives no defocus", "CTF parameters for each particle", "estimate the CTF first, or give --no-ctf"
+        )
+    if use_ctf:
+        for group in particles.used_optics():
+            group.require("voltage", "spherical_aberration", "amplitude_contrast")
+    particles.pixel_size  # noqa: B018 - mixed or unknown pixel sizes are refused here
+    particles.ctf_state  # noqa: B018
+    if not use_ctf and particles.ctf_state is CtfState.PREMULTIPLIED:
+        raise SettingsProblem(
+            f"--no-ctf for {path}, whose images are CTF-premultiplied", "images without the CTF in them"
+        )
+    return particles
+
+
+def header_warning(particles: Particles) -> list[str]:
+    """A sentence if the stacks' headers give another pixel size than the particle file, which is believed."""
+    header = getattr(particles.images, "pixel_size", None)
+    if header is None or abs(header / particles.pixel_size - 1) < HEADER_TOLERANCE:
+        return []
+    return [
+        f"The headers of the stacks say {header:.4g} Å per pixel, the particle file {particles.pixel_size:.4g} Å: the file is believed."
+    ]
+
+
+def stacks_of(particles: Particles) -> list[Path]:
+    """The image stacks, for provenance: the first `STACKS_RECORDED` of them."""
+    headers = getattr(particles.images, "headers", ())
+    return [header.path for header in headers if header is not None][:STACKS_RECORDED]
+
+
+def declared_contrast(particles: Particles, option: str) -> Contrast:
+    """The contrast that an option names; "file" is what the file records, and bright protein if it records nothing."""
+    if option != "file":
+        return Contrast(option)
+    return Contrast.INVERTED if particles.contrast is Contrast.UNKNOWN else particles.contrast
+
+
+def with_half_sets(particles: Particles, split: str, seed: int) -> tuple[Particles, str]:
+    """The particles with half sets, and a sentence if these were made here."""
+    if split == "file" and particles.half_set is not None:
+        return particles, ""
+    halves = np.random.default_rng(seed).permutation(np.arange(len(particles)) % 2 + 1).astype(np.int8)
+    reason = "The file names no half sets" if particles.half_set is None else "As asked"
+    note = f"{reason}: they were drawn at random (seed {seed}) and written to particles.star; poses refined together make their FSC optimistic."
+    return replace(particles, half_set=halves), note
