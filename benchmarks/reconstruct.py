@@ -99,11 +99,13 @@ def prepare(found: Sequence[Entry], folder: Path) -> dict[str, Run]:
 class Quality:
     """FSC of a map with the truth at some resolutions, and the resolution at FSC 0.5.
 
-    `mirrored`: the mirror image of the map agreed better than the map itself.
+    `limited_by` is "nyquist" where the FSC stays above to the end. `mirrored`: the mirror image of the map agreed better
+    than the map itself.
     """
 
     fsc: dict[float, float]
     resolution: float | None
+    limited_by: str
     mirrored: bool
 
 
@@ -123,7 +125,8 @@ def quality(path: Path, truth: Path, resolutions: Sequence[float]) -> Quality:
     agreement = [abs(float(curve.correlation[1:].mean())) for curve in curves]
     mirrored = agreement[1] > agreement[0]
     curve = curves[mirrored]
-    return Quality({r: curve.at(r) for r in resolutions}, curve.resolution(MODEL).value, mirrored)
+    end = curve.resolution(MODEL)
+    return Quality({r: curve.at(r) for r in resolutions}, end.value, end.limited_by, mirrored)
 
 
 def print_costs(costs: Sequence[Cost], preparations: dict[str, Run]) -> None:
@@ -142,6 +145,7 @@ def print_qualities(qualities: dict[str, Quality], resolutions: Sequence[float])
     rows = [["FSC with the truth at", *(f"{r:.1f} A" for r in resolutions), "FSC 0.5 at"]]
     for name, found in qualities.items():
         end = "none" if found.resolution is None else f"{found.resolution:.2f} A"
+        end = f"{end} (Nyquist)" if found.limited_by == "nyquist" else end
         name = f"{name} (mirror image)" if found.mirrored else name
         rows.append([name, *(f"{found.fsc[r]:.3f}" for r in resolutions), end])
     print_table(rows)

@@ -1,25 +1,37 @@
 """Writes docs/pictures: figures of the reports of `vitreous demo` and, where the data are, of a reconstruction of real
-particles.
+particles, right and with planted faults.
 
     python docs/make_pictures.py [--betagal ../shared/data/betagal/particles_posed.star]
 
-The pictures are those of the reports, in fewer pixels and colours: each stays below 150 kB.
+Figures of reports are shown in fewer pixels and colours: each picture stays below 150 kB. The resolution of each faulty
+reconstruction is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
+from vitreous.conventions import CtfState
+from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler, transpose
+from vitreous.geometry.symmetry import point_group
+from vitreous.io.particles import read_particles
 from vitreous.jobs.demo import Demo
 from vitreous.jobs.folder import run_in_passing
 from vitreous.jobs.job import Outcome
+from vitreous.jobs.map_products import analyse
+from vitreous.jobs.pictures import image_gallery
 from vitreous.jobs.reconstruct import Reconstruct
 from vitreous.jobs.report import Figure
+from vitreous.model.particles import LoadedImages, Particles
+from vitreous.model.pose import Pose
+from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 
 DOCS = Path(__file__).resolve().parent
 PICTURES = DOCS / "pictures"
@@ -50,6 +62,68 @@ def betagal_pictures(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
     yield "betagal_fsc.svg", on_white(figures(outcome, "Fourier shell correlation")[0].svg)
 
 
+def inverted_images(particles: Particles) -> Particles:
+    assert isinstance(particles.images, LoadedImages)
+    return replace(particles, images=LoadedImages(-particles.images.pixels))
+
+
+def with_pose(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]):
+    """A change of angles and shifts as a change of particles."""
+
+    def changed(particles: Particles) -> Particles:
+        assert particles.pose is not None
+        return replace(particles, pose=Pose(*change(particles.pose.euler, particles.pose.shift)))
+
+    return changed
+
+
+def called_flipped(particles: Particles) -> Particles:
+    optics = tuple(replace(group, ctf_state=CtfState.PHASE_FLIPPED) for group in particles.optics)
+    return replace(particles, optics=optics)
+
+
+def with_wrong_ctfs(particles: Particles) -> Particles:
+    """The defoci of another file of the same images, in which a fit had locked on the wrong ring."""
+    wrong = read_particles(BETAGAL.with_name("particles_wrong_ctf.star"), load_images=False)
+    rows = {name: row for row, name in enumerate(image_keys(wrong))}
+    assert wrong.ctf is not None
+    return replace(particles, ctf=wrong.ctf.rows(np.array([rows[name] for name in image_keys(particles)])))
+
+
+def image_keys(particles: Particles) -> list[tuple[str, int]]:
+    names = particles.names
+    return [(names.paths[code], int(index)) for code, index in zip(names.path_code, names.index)]
+
+
+FAULTS = {
+    "as the file says": lambda particles: particles,
+    "contrast inverted": inverted_images,
+    "shifts negated": with_pose(lambda euler, shift: (euler, -shift)),
+    "rotations transposed": with_pose(
+        lambda euler, shift: (euler_from_matrix(transpose(matrix_from_euler(euler))), shift)
+    ),
+    "orientations shuffled": with_pose(lambda euler, shift: (np.random.default_rng(0).permutation(euler), shift)),
+    "wrong defoci": with_wrong_ctfs,
+    "raw, called phase-flipped": called_flipped,
+}
+
+
+def faulty_maps(particles: Particles) -> bytes:
+    """Slices across x and z of the map that each fault gives."""
+    assert particles.images is not None
+    particles = replace(particles, images=LoadedImages(particles.images.read(slice(None))))
+    settings = InversionSettings(point_group("D2").operators, mask_radius=24.5)
+    slices = []
+    for name, change in FAULTS.items():
+        result = reconstruct(change(particles), settings)
+        resolution = analyse(result.half_maps, result.map, particles.pixel_size).resolution
+        print(f"{name}: {resolution}")
+        middle = len(result.map) // 2
+        slices.append((result.map[:, :, middle], result.map[middle]))
+    rows = [across for row in zip(*slices) for across in row]
+    return image_gallery(rows, columns=len(FAULTS), size=110)
+
+
 def smaller(png: bytes) -> bytes:
     """The picture at most `WIDTH` pixels wide, in as many of 256 colours as keep it below `LARGEST` bytes."""
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
@@ -77,6 +151,7 @@ def main() -> None:
     made = list(demo_pictures(run_in_passing(Demo())))
     if options.betagal.is_file():
         made += betagal_pictures(run_in_passing(Reconstruct(options.betagal, symmetry="D2")))
+        made.append(("betagal_faults.png", smaller(faulty_maps(read_particles(options.betagal)))))
     else:
         print(f"{options.betagal} is not there: its pictures are left as they are")
     for name, content in made:

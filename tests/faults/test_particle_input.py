@@ -41,6 +41,13 @@ def nan_pixel(folder: Path) -> None:
     write_stack(folder / "p.mrcs", images, PIXEL_SIZE)
 
 
+def nan_angle(folder: Path) -> None:
+    particles = read_particles(folder / "p.star")
+    euler = particles.pose.euler.copy()
+    euler[8, 0] = np.nan
+    write_particles(folder / "p.star", replace(particles, pose=replace(particles.pose, euler=euler)))
+
+
 def second_box(folder: Path) -> None:
     write_stack(folder / "q.mrcs", np.zeros((5, 24, 24), dtype=np.float32), PIXEL_SIZE)
     edit(folder, "000003@p.mrcs", "000003@q.mrcs")
@@ -83,6 +90,7 @@ SPOILED = {
         "",
     ),
     "NaN pixel": (nan_pixel, "18@"),
+    "NaN angle": (nan_angle, "row 9"),
     "mixed boxes": (second_box, "24 pixels"),
     "mixed pixel sizes": (second_pixel_size, "pixel sizes"),
     "no voltage": (without_column("Voltage"), "voltage"),

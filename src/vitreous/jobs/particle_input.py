@@ -59,6 +59,7 @@ def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | Non
     if use_ctf:
         for group in particles.used_optics():
             group.require("voltage", "spherical_aberration", "amplitude_contrast")
+    refuse_broken_rows(particles, path, use_ctf)
     particles.pixel_size  # noqa: B018 - mixed or unknown pixel sizes are refused here
     particles.ctf_state  # noqa: B018
     if not use_ctf and particles.ctf_state is CtfState.PREMULTIPLIED:
@@ -66,6 +67,23 @@ def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | Non
             f"--no-ctf for {path}, whose images are CTF-premultiplied", "images without the CTF in them"
         )
     return particles
+
+
+def refuse_broken_rows(particles: Particles, path: Path, use_ctf: bool) -> None:
+    """Raise DataProblem naming the first row whose pose or CTF is no number."""
+    assert particles.pose is not None
+    columns = {"angles": particles.pose.euler, "shifts": particles.pose.shift}
+    if use_ctf and particles.ctf is not None:
+        columns |= {name.replace("_", " "): getattr(particles.ctf, name) for name in particles.ctf.__dataclass_fields__}
+    for name, values in columns.items():
+        broken = ~np.isfinite(values.reshape(len(particles), -1)).all(axis=1)
+        if broken.any():
+            row = int(np.flatnonzero(broken)[0]) + 1
+            raise DataProblem(
+                f"the {name} of row {row} of {path} are not finite numbers ({broken.sum()} such rows)",
+                "numbers",
+                "remove these rows",
+            )
 
 
 def header_warning(particles: Particles) -> list[str]:

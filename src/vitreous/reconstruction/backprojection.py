@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitreous.errors import DataProblem
 from vitreous.fourier.interpolation import gridding_correction
 from vitreous.reconstruction.projection import PADDING, SliceGrid, padded_radius
 
@@ -52,13 +53,20 @@ def insert_slices(
     """Add slices to the sums, in place. Arrays are pixel-major, [pixel, particle].
 
     `frequencies` (kx, ky) in cycles per box: those of a SliceGrid, or the same after a magnification. The rotation of a slice is the
-    one `project` would have read it with.
+    one `project` would have read it with. Raises DataProblem for what would lie outside the stored transform.
     """
     from vitreous.reconstruction.insertion_kernel import insert
 
     dtype = accumulator.dtype
     kx, ky = (np.ascontiguousarray(k, dtype=dtype) for k in frequencies)
     basis = np.ascontiguousarray(rotation[:, :2, :].reshape(-1, 6).T * accumulator.padding, dtype=dtype)
+    farthest = float(np.hypot(kx, ky).max(initial=0.0))
+    # The compiled loop trusts its numbers. Written so that NaN is refused as well.
+    if not (farthest < accumulator.box / 2 and np.abs(basis).max(initial=0.0) <= accumulator.padding * 1.001):
+        raise DataProblem(
+            f"slices that reach {farthest:.1f} cycles per box, or orientations that are not rotations",
+            f"less than {accumulator.box / 2} and finite angles",
+        )
     size, _, width, _ = accumulator.sums.shape
     insert(accumulator.sums.reshape(-1), size, width, slices, weights, kx, ky, basis)
 

@@ -21,6 +21,7 @@ from vitreous.engine.local import Counter, Progress, side_by_side, silent
 from vitreous.errors import DataProblem
 from vitreous.fourier.interpolation import gridding_correction
 from vitreous.geometry.rotations import matrix_from_euler
+from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import Particles
 from vitreous.optics.aberrations import magnify, wave_factor
 from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
@@ -116,16 +117,23 @@ def accumulate(particles: Particles, settings: InversionSettings, counter: Count
     counter = counter or Counter(len(particles))
     for group in np.unique(particles.optics_index):
         members = np.flatnonzero(particles.optics_index == group)
-        prepare = partial(weighted_slices, settings=settings, grid=slice_grid(box))
+        grid = recorded_grid(slice_grid(box), particles.optics[group])
         for rows in chunks(members, chunk_size(box)):
             part = by_direction(particles.rows(rows))
-            data, weight, frequencies = prepare(part)
+            data, weight, frequencies = weighted_slices(part, settings, grid)
             assert part.pose is not None
             rotation = matrix_from_euler(part.pose.euler)
             for operator in inserted:
                 insert_slices(accumulator, data, weight, rotation @ operator, frequencies)
             counter.add(len(rows))
     return finish_sums(accumulator, exact)
+
+
+def recorded_grid(grid: SliceGrid, group: OpticsGroup) -> SliceGrid:
+    """The pixels of the grid whose true frequencies, after the group's magnification, lie inside the grid's radius too."""
+    true_x, true_y = magnify(grid.kx, grid.ky, group.magnification)
+    inside = np.hypot(true_x, true_y) < grid.radius
+    return grid if inside.all() else SliceGrid(grid.box, grid.radius, grid.kx[inside], grid.ky[inside])
 
 
 def by_direction(part: Particles) -> Particles:
@@ -180,7 +188,8 @@ def contrast_transfer(
     places = (true_x / per_box, true_y / per_box)
     nothing = np.ones(len(grid), dtype=np.complex64)
     if not settings.use_ctf:
-        return np.ones((len(part), len(grid)), dtype=np.float32), nothing, places
+        sign = -1 if settings.contrast is Contrast.RAW else 1
+        return np.full((len(part), len(grid)), sign, dtype=np.float32), nothing, places
     if part.ctf is None:
         raise DataProblem(
             "particles without CTF parameters", "a defocus for each particle", "add the columns, or give --no-ctf"
@@ -205,7 +214,7 @@ def check_pixels(pixels: np.ndarray, part: Particles) -> None:
         raise DataProblem(
             f"image {name.index[0] + 1}@{path} holds NaN or infinite pixels",
             "finite numbers",
-            "remove these particles: `vitreous check` lists them all",
+            "remove it; `vitreous check` counts such images",
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from vitreous.conventions import Contrast, CtfState
 from vitreous.errors import DataProblem
 from vitreous.fourier.shells import shell_sum
-from vitreous.geometry.rotations import euler_from_matrix, random_rotations
+from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler, random_rotations
 from vitreous.geometry.symmetry import point_group
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, LoadedImages, Particles
@@ -164,8 +164,6 @@ def test_grid_symmetry_equals_inserting_the_copies():
     by_grid = accumulate(particles, InversionSettings(operators))
     total = None
     for operator in operators:
-        from vitreous.geometry.rotations import matrix_from_euler
-
         turned = replace(
             particles,
             pose=Pose(euler_from_matrix(matrix_from_euler(particles.pose.euler) @ operator), particles.pose.shift),
@@ -248,8 +246,6 @@ def test_magnification_and_beam_tilt_are_undone():
     unit = 1 / (BOX * PIXEL_SIZE)
     true_x, true_y = magnify(grid.kx * unit, grid.ky * unit, matrix)
     stretched = replace(grid, kx=true_x / unit, ky=true_y / unit)
-    from vitreous.geometry.rotations import matrix_from_euler
-
     rotation = matrix_from_euler(particles.pose.euler)
     points = stretched.kx[:, None] * rotation[:, None, 0, :] + stretched.ky[:, None] * rotation[:, None, 1, :]
     inside = np.abs(points).max(axis=(0, 2)) < BOX / 2 - 1
@@ -269,6 +265,45 @@ def test_magnification_and_beam_tilt_are_undone():
     )
     # Random in-plane angles turn the errors into a loss of amplitude at high resolution.
     assert abs(right - 1) < 0.1 and wrong < right - 0.2
+
+
+def test_a_magnification_beyond_the_box_is_cut_off():
+    """Frequencies that the lens has pushed out of the box's sphere are dropped: nothing is written beyond the sums."""
+    from vitreous.reconstruction.direct_inversion import recorded_grid
+
+    stretched = replace(OPTICS, magnification=((1.3, 0.0), (0.0, 1.3)))
+    grid = recorded_grid(slice_grid(BOX), stretched)
+    assert 0 < len(grid) < len(slice_grid(BOX))
+    assert np.hypot(grid.kx, grid.ky).max() * 1.3 < BOX / 2
+    particles = replace(particles_of(truth()), optics=(stretched,))
+    assert np.isfinite(reconstruct(particles, InversionSettings(C1)).map).all()
+
+
+@pytest.mark.parametrize("contrast", [Contrast.INVERTED, Contrast.RAW])
+def test_without_ctf_the_contrast_still_counts(contrast):
+    volume = truth()
+    particles = particles_of(volume)
+    slices = half_plane(
+        project(fourier_volume(volume), matrix_from_euler(particles.pose.euler).astype(np.float32), slice_grid(BOX)),
+        slice_grid(BOX),
+    )
+    images = np.fft.fftshift(np.fft.irfft2(slices, s=(BOX, BOX)), axes=(1, 2)).astype(np.float32)
+    bare = replace(
+        particles,
+        images=LoadedImages(images if contrast is Contrast.INVERTED else -images),
+        pose=Pose(particles.pose.euler, 0 * particles.pose.shift),
+        ctf=None,
+    )
+    result = reconstruct(bare, InversionSettings(C1, use_ctf=False, contrast=contrast))
+    assert agreement(volume, result.map)[:9].min() > 0.99 and np.vdot(volume, result.map) > 0
+
+
+def test_angles_that_are_no_numbers_are_refused():
+    particles = particles_of(truth())
+    euler = particles.pose.euler.copy()
+    euler[5, 1] = np.nan
+    with pytest.raises(DataProblem, match="not rotations"):
+        reconstruct(replace(particles, pose=Pose(euler, particles.pose.shift)), InversionSettings(C1))
 
 
 def test_noise_to_signal_is_the_wiener_constant():
