@@ -82,12 +82,15 @@ def called_flipped(particles: Particles) -> Particles:
     return replace(particles, optics=optics)
 
 
-def with_wrong_ctfs(particles: Particles) -> Particles:
-    """The defoci of another file of the same images, in which a fit had locked on the wrong ring."""
-    wrong = read_particles(BETAGAL.with_name("particles_wrong_ctf.star"), load_images=False)
+def with_ctfs_of(wrong: Particles) -> Callable[[Particles], Particles]:
+    """The CTFs of other particles, joined by image name."""
     rows = {name: row for row, name in enumerate(image_keys(wrong))}
-    assert wrong.ctf is not None
-    return replace(particles, ctf=wrong.ctf.rows(np.array([rows[name] for name in image_keys(particles)])))
+
+    def changed(particles: Particles) -> Particles:
+        assert wrong.ctf is not None
+        return replace(particles, ctf=wrong.ctf.rows(np.array([rows[name] for name in image_keys(particles)])))
+
+    return changed
 
 
 def image_keys(particles: Particles) -> list[tuple[str, int]]:
@@ -95,46 +98,56 @@ def image_keys(particles: Particles) -> list[tuple[str, int]]:
     return [(names.paths[code], int(index)) for code, index in zip(names.path_code, names.index)]
 
 
-FAULTS = {
-    "as the file says": lambda particles: particles,
-    "contrast inverted": inverted_images,
-    "shifts negated": with_pose(lambda euler, shift: (euler, -shift)),
-    "rotations transposed": with_pose(
-        lambda euler, shift: (euler_from_matrix(transpose(matrix_from_euler(euler))), shift)
-    ),
-    "orientations shuffled": with_pose(lambda euler, shift: (np.random.default_rng(0).permutation(euler), shift)),
-    "wrong defoci": with_wrong_ctfs,
-    "raw, called phase-flipped": called_flipped,
-}
+def faults(wrong: Particles) -> dict[str, Callable[[Particles], Particles]]:
+    """What is planted. `wrong` are the same images with defoci of a fit that locked on the wrong ring."""
+    return {
+        "as the file says": lambda particles: particles,
+        "contrast inverted": inverted_images,
+        "shifts negated": with_pose(lambda euler, shift: (euler, -shift)),
+        "rotations transposed": with_pose(
+            lambda euler, shift: (euler_from_matrix(transpose(matrix_from_euler(euler))), shift)
+        ),
+        "orientations shuffled": with_pose(lambda euler, shift: (np.random.default_rng(0).permutation(euler), shift)),
+        "wrong defoci": with_ctfs_of(wrong),
+        "raw, called phase-flipped": called_flipped,
+    }
 
 
-def faulty_maps(particles: Particles) -> bytes:
+def faulty_maps(path: Path) -> bytes:
     """Slices across x and z of the map that each fault gives."""
+    particles = read_particles(path)
     assert particles.images is not None
     particles = replace(particles, images=LoadedImages(particles.images.read(slice(None))))
+    planted = faults(read_particles(path.with_name("particles_wrong_ctf.star"), load_images=False))
     settings = InversionSettings(point_group("D2").operators, mask_radius=24.5)
     slices = []
-    for name, change in FAULTS.items():
+    for name, change in planted.items():
         result = reconstruct(change(particles), settings)
         resolution = analyse(result.half_maps, result.map, particles.pixel_size).resolution
         print(f"{name}: {resolution}")
         middle = len(result.map) // 2
         slices.append((result.map[:, :, middle], result.map[middle]))
     rows = [across for row in zip(*slices) for across in row]
-    return image_gallery(rows, columns=len(FAULTS), size=110)
+    return image_gallery(rows, columns=len(planted), size=110)
 
 
 def smaller(png: bytes) -> bytes:
-    """The picture at most `WIDTH` pixels wide, in as many of 256 colours as keep it below `LARGEST` bytes."""
+    """The picture at most `WIDTH` pixels wide, in as many greys or colours as keep it below `LARGEST` bytes."""
     picture = Image.open(io.BytesIO(png)).convert("RGBA")
     height = round(picture.height * min(1, WIDTH / picture.width))
     picture = picture.resize((min(WIDTH, picture.width), height), Image.Resampling.LANCZOS)
-    for colours in (256, 64, 16):
+    red, green, blue, _ = picture.split()
+    forms = [picture.quantize(colours, method=Image.Quantize.FASTOCTREE) for colours in (256, 64, 16)]
+    if red.tobytes() == green.tobytes() == blue.tobytes():
+        forms.insert(0, picture.convert("LA"))
+    packed = b""
+    for form in forms:
         buffer = io.BytesIO()
-        picture.quantize(colours, method=Image.Quantize.FASTOCTREE).save(buffer, format="PNG", optimize=True)
-        if buffer.tell() < LARGEST:
+        form.save(buffer, format="PNG", optimize=True)
+        packed = buffer.getvalue()
+        if len(packed) < LARGEST:
             break
-    return buffer.getvalue()
+    return packed
 
 
 def on_white(svg: str) -> bytes:
@@ -151,7 +164,7 @@ def main() -> None:
     made = list(demo_pictures(run_in_passing(Demo())))
     if options.betagal.is_file():
         made += betagal_pictures(run_in_passing(Reconstruct(options.betagal, symmetry="D2")))
-        made.append(("betagal_faults.png", smaller(faulty_maps(read_particles(options.betagal)))))
+        made.append(("betagal_faults.png", smaller(faulty_maps(options.betagal))))
     else:
         print(f"{options.betagal} is not there: its pictures are left as they are")
     for name, content in made:

@@ -70,7 +70,7 @@ def test_half_maps_agree_better_than_relions(folder, tmp_path):
         == 0
     )
     first, second = (read_volume(tmp_path / "map" / f"half{half}.mrc").data for half in (1, 2))
-    assert sphere_fsc(first, second, 11.9) > 0.885
+    assert sphere_fsc(first, second, 11.9) > 0.88
     assert sphere_fsc(first, second, 8.4) > 0.70
     assert sphere_fsc(first, second, 7.8) > 0.68
 
@@ -79,7 +79,7 @@ def test_the_image_disc_removes_noise_and_adds_nothing(particles):
     """If masking the images correlated the half maps by itself, a masked half map would agree with an unmasked one less than the
     geometric mean of masked pairs and unmasked pairs says: that is what independent noise on a common signal gives."""
     plain = reconstruct(particles, d2()).half_maps
-    masked = reconstruct(particles, replace(d2(), mask_radius=24.5)).half_maps
+    masked = reconstruct(particles, replace(d2(), mask_radius=26.0)).half_maps
     for resolution in (11.9, 8.4, 7.8):
         pairs = sphere_fsc(*masked, resolution), sphere_fsc(*plain, resolution)
         mixed = (sphere_fsc(masked[0], plain[1], resolution) + sphere_fsc(plain[0], masked[1], resolution)) / 2
@@ -87,16 +87,23 @@ def test_the_image_disc_removes_noise_and_adds_nothing(particles):
         assert mixed == pytest.approx(np.sqrt(pairs[0] * pairs[1]), abs=0.01)
 
 
-def test_wrong_ctfs_ruin_the_map(with_wrong_ctf):
-    result = reconstruct(with_wrong_ctf, d2())
-    assert sphere_fsc(*result.half_maps, 11.9) < 0.3
+def reconstructed(particles: Particles, folder: Path, tmp_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Half maps of the command, with its defaults, from a changed copy of the particle file."""
+    write_particles(tmp_path / "copy.star", particles)
+    words = ["--symmetry", "D2", "--datadir", str(folder), "--out", str(tmp_path / "map")]
+    assert dispatch(["reconstruct", str(tmp_path / "copy.star"), *words]) == 0
+    first, second = (read_volume(tmp_path / "map" / f"half{half}.mrc").data for half in (1, 2))
+    return first, second
 
 
-def test_shuffled_poses_ruin_the_map(particles):
+def test_wrong_ctfs_ruin_the_map(folder, with_wrong_ctf, tmp_path):
+    assert sphere_fsc(*reconstructed(with_wrong_ctf, folder, tmp_path), 11.9) < 0.3
+
+
+def test_shuffled_poses_ruin_the_map(folder, particles, tmp_path):
     order = np.random.default_rng(0).permutation(len(particles))
     shuffled = replace(particles, pose=Pose(particles.pose.euler[order], particles.pose.shift))
-    result = reconstruct(shuffled, d2())
-    assert sphere_fsc(*result.half_maps, 11.9) < 0.3
+    assert sphere_fsc(*reconstructed(shuffled, folder, tmp_path), 11.9) < 0.3
 
 
 def transposed(p: Particles) -> Particles:

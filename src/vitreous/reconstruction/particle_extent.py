@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from vitreous.model.particles import Particles
-from vitreous.reconstruction.direct_inversion import MASK_EDGE, InversionSettings, reconstruct
+from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 from vitreous.reconstruction.mask import automatic_mask
 from vitreous.reconstruction.resampling import at_most
 
@@ -16,14 +16,16 @@ TRIAL_PARTICLES = 600
 TRIAL_BOX = 64
 # The largest disc that leaves pixels beyond it to measure the background on.
 LARGEST = 0.45
+# A mask's outline lies where a map blurred to d angstrom falls to about a quarter of its density. The edge of such a map is an error
+# function of standard deviation d / 5, which falls to a quarter 0.67 standard deviations beyond the true edge.
+OVERSHOOT = 0.67 / 5
 
 
 def particle_radius(particles: Particles, settings: InversionSettings) -> float | None:
     """Radius in pixels, about the box centre, of the particle in a trial map; None if it fills the box.
 
-    The trial takes evenly spaced rows of both half sets and whole images. The farthest voxel of the automatic mask, before growing, is at
-    the particle's outline as the mask's low-pass filter blurs it. The disc's soft edge is centred there: the radius returned is where
-    the edge begins.
+    The trial takes evenly spaced rows of both half sets and whole images. The radius is that of the farthest voxel of the automatic mask,
+    before growing, less what the mask's low-pass filter adds.
     """
     assert particles.half_set is not None and particles.images is not None
     chosen = [np.flatnonzero(particles.half_set == half) for half in (1, 2)]
@@ -31,9 +33,12 @@ def particle_radius(particles: Particles, settings: InversionSettings) -> float 
     few = at_most(particles.rows(rows), TRIAL_BOX)
     trial = reconstruct(few, replace(settings, mask_radius=None))
     box = trial.map.shape[0]
-    mask = automatic_mask(trial.map, few.pixel_size, grow_px=0, edge_px=0).values > 0.5
+    mask = automatic_mask(trial.map, few.pixel_size, grow_px=0, edge_px=0)
+    if mask.empty or mask.low_pass is None:
+        return None
     centred = np.arange(box, dtype=np.float32) - box // 2
     square = centred**2
     distance = np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
-    outline = float(distance[mask].max(initial=0.0)) * few.pixel_size / particles.pixel_size
-    return outline - MASK_EDGE / 2 if MASK_EDGE < outline < LARGEST * particles.images.shape[-1] else None
+    outline = float(distance[mask.values > 0.5].max()) * few.pixel_size
+    radius = (outline - OVERSHOOT * mask.low_pass) / particles.pixel_size
+    return radius if 0 < radius < LARGEST * particles.images.shape[-1] else None
