@@ -77,6 +77,12 @@ def with_pose(change: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.nd
     return changed
 
 
+def exchanged_defoci(particles: Particles) -> Particles:
+    ctf = particles.ctf
+    assert ctf is not None
+    return replace(particles, ctf=replace(ctf, defocus_u=ctf.defocus_v, defocus_v=ctf.defocus_u))
+
+
 def called_flipped(particles: Particles) -> Particles:
     optics = tuple(replace(group, ctf_state=CtfState.PHASE_FLIPPED) for group in particles.optics)
     return replace(particles, optics=optics)
@@ -109,6 +115,7 @@ def faults(wrong: Particles) -> dict[str, Callable[[Particles], Particles]]:
         ),
         "orientations shuffled": with_pose(lambda euler, shift: (np.random.default_rng(0).permutation(euler), shift)),
         "wrong defoci": with_ctfs_of(wrong),
+        "defocus U and V exchanged": exchanged_defoci,
         "raw, called phase-flipped": called_flipped,
     }
 
@@ -128,7 +135,7 @@ def faulty_maps(path: Path) -> bytes:
         middle = len(result.map) // 2
         slices.append((result.map[:, :, middle], result.map[middle]))
     rows = [across for row in zip(*slices) for across in row]
-    return image_gallery(rows, columns=len(planted), size=110)
+    return image_gallery(rows, columns=len(planted), size=100)
 
 
 def smaller(png: bytes) -> bytes:

@@ -177,7 +177,8 @@ def module_lines(module: Module) -> list[str]:
 def entry_lines(module: Module, node: Definition) -> list[str]:
     """A definition as an item of a list; below a class, its public methods that have something to say."""
     sentence = first_sentence(ast.get_docstring(node))
-    lines = [f"- `{signature(module, node)}`" + (f"<br>{sentence}" if sentence else "")]
+    kinds = parents(module, node) if isinstance(node, ast.ClassDef) else ""
+    lines = [f"- `{signature(module, node)}`{kinds}" + (f"<br>{sentence}" if sentence else "")]
     if isinstance(node, ast.ClassDef):
         for part in node.body:
             if isinstance(part, ast.FunctionDef) and not part.name.startswith("_"):
@@ -209,6 +210,12 @@ def fields(module: Module, node: ast.ClassDef) -> list[str]:
             inside = signature(module, part).removeprefix("__init__(").removesuffix(")")
             return [inside] if inside else []
     return [module.source(base) for base in node.bases]
+
+
+def parents(module: Module, node: ast.ClassDef) -> str:
+    """The bases of a dataclass, whose fields come first; those of other classes stand in their signature."""
+    names = [f"`{module.source(base)}`" for base in node.bases] if decorated(node, "dataclass") else []
+    return f", a {' and a '.join(names)}" if names else ""
 
 
 def decorated(node: Definition, name: str) -> bool:

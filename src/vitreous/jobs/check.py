@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitreous.errors import FileProblem, VitreousError
+from vitreous.errors import FileProblem, SettingsProblem, VitreousError
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.images import find_stack, open_images
 from vitreous.io.mrc import read_volume
@@ -27,6 +27,8 @@ from vitreous.reconstruction.resampling import at_most
 
 LARGEST_BOX = 96  # larger images are Fourier-cropped for the trials: conventions show at low resolution
 TRIALS_EXPECTED = 22
+LEAST_PARTICLES = 20  # fewer make no trial
+SUBSET_BYTES = 2**29
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Check(ParticleInput):
 
     def run(self, desk: Desk) -> Outcome:
         group = point_group(self.symmetry)
+        if self.subset < LEAST_PARTICLES:
+            raise SettingsProblem(f"--subset {self.subset}", f"at least {LEAST_PARTICLES} particles")
         particles = read_particles(self.particles, load_images=False, pixel_size=self.pixel_size)
         readable, path_verdict = readable_rows(particles, self.particles.parent, self.datadir)
         verdicts = [path_verdict, duplicate_names(particles), half_set_verdict(particles)]
@@ -69,7 +73,7 @@ class Check(ParticleInput):
             return [
                 Verdict(check, Status.UNKNOWN, "the file gives no orientations to test it with") for check in untold
             ]
-        if len(particles) < 20:
+        if len(particles) < LEAST_PARTICLES:
             return [
                 Verdict(check, Status.UNKNOWN, f"{len(particles)} sound images are too few for a trial")
                 for check in untold
@@ -96,38 +100,33 @@ class Check(ParticleInput):
 def readable_rows(particles: Particles, folder: Path, datadir: Path | None) -> tuple[np.ndarray, Verdict]:
     """Rows whose image exists, and the verdict on paths."""
     names = particles.names
-    broken: dict[int, str] = {}
-    outside = 0
-    good = np.ones(len(particles), dtype=bool)
-    for code, name in enumerate(names.paths):
-        members = names.path_code == code
-        if not members.any():
-            continue
-        path = find_stack(name, folder, as_folders(datadir))
+    counts = np.zeros(len(names.paths), dtype=np.int64)  # images in each stack, none in what cannot be read
+    unreadable: list[str] = []
+    for code in np.unique(names.path_code):
+        path = find_stack(names.paths[code], folder, as_folders(datadir))
         try:
             if path is None:
-                raise FileProblem(f"'{name}' is nowhere")
-            count = square_stack_header(path).shape[0]
+                raise FileProblem(f"'{names.paths[code]}' is nowhere")
+            counts[code] = square_stack_header(path).shape[0]
         except VitreousError as error:
-            broken[code], good = error.line(), good & ~members
-            continue
-        beyond = members & ((names.index >= count) | (names.index < 0))
-        outside, good = outside + int(beyond.sum()), good & ~beyond
-    if broken or outside:
-        first = next(iter(broken.values()), f"{outside} rows point outside their stack")
-        return np.flatnonzero(good), Verdict(
-            "paths",
-            Status.FAULT,
-            f"{(~good).sum():,} of {len(particles):,} images cannot be read, {len(broken)} stacks are unreadable: {first}",
-        )
-    return np.arange(len(particles)), Verdict(
-        "paths", Status.PASS, f"{len(particles):,} images in {len(names.paths)} stacks are all there"
-    )
+            unreadable.append(error.line())
+    good = (names.index >= 0) & (names.index < counts[names.path_code])
+    if good.all():
+        evidence = f"{len(particles):,} images in {len(np.unique(names.path_code)):,} stacks are all there"
+        return np.arange(len(particles)), Verdict("paths", Status.PASS, evidence)
+    first = unreadable[0] if unreadable else f"row {int(np.flatnonzero(~good)[0]) + 1} points outside its stack"
+    evidence = f"{(~good).sum():,} of {len(particles):,} images cannot be read, {len(unreadable)} stacks are unreadable: {first}"
+    return np.flatnonzero(good), Verdict("paths", Status.FAULT, evidence)
+
+
+def name_keys(particles: Particles) -> np.ndarray:
+    """One number for each image name: equal numbers are equal names."""
+    return particles.names.path_code.astype(np.int64) << 40 | particles.names.index
 
 
 def duplicate_names(particles: Particles) -> Verdict:
     """Whether the file lists an image twice."""
-    keys = particles.names.path_code.astype(np.int64) << 40 | particles.names.index
+    keys = name_keys(particles)
     twice = len(keys) - len(np.unique(keys))
     if twice:
         repeated, counts = np.unique(keys, return_counts=True)
@@ -145,7 +144,7 @@ def half_set_verdict(particles: Particles) -> Verdict:
     if particles.half_set is None:
         return Verdict("half sets", Status.UNKNOWN, "the file has none: they will be drawn at random")
     sizes = [int((particles.half_set == half).sum()) for half in (1, 2)]
-    keys = particles.names.path_code.astype(np.int64) << 40 | particles.names.index
+    keys = name_keys(particles)
     shared = len(np.intersect1d(keys[particles.half_set == 1], keys[particles.half_set == 2]))
     evidence = f"{sizes[0]:,} and {sizes[1]:,} particles, {shared} images in both"
     # Random halves of n differ by more than 6 root n once in 5e8.
@@ -156,7 +155,9 @@ def half_set_verdict(particles: Particles) -> Verdict:
 def load_subset(particles: Particles, most: int) -> tuple[Particles, np.ndarray, Verdict]:
     """(The subset in memory, its sound rows, the verdict on its pixels)."""
     assert particles.images is not None
-    rows = np.unique(np.linspace(0, len(particles) - 1, min(most, len(particles))).astype(int))
+    box = particles.images.shape[-1]
+    most = min(most, len(particles), max(LEAST_PARTICLES, SUBSET_BYTES // (4 * box * box)))
+    rows = np.unique(np.linspace(0, len(particles) - 1, most).astype(int))
     part = particles.rows(rows)
     assert part.images is not None
     pixels = part.images.read(slice(None))
@@ -180,7 +181,10 @@ def load_subset(particles: Particles, most: int) -> tuple[Particles, np.ndarray,
 def same_pixels(loaded: Particles) -> Verdict:
     """Whether two rows of the subset show the same pixels under different names."""
     assert isinstance(loaded.images, LoadedImages)
-    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in loaded.images.pixels]
+    different = np.unique(name_keys(loaded), return_index=True)[
+        1
+    ]  # one image under one name is the other check's business
+    digests = [hashlib.blake2b(loaded.images.pixels[row].tobytes(), digest_size=16).digest() for row in different]
     twice = [digest for digest, count in Tally(digests).items() if count > 1]
     if twice:
         return Verdict(

@@ -9,7 +9,7 @@ themselves, `lambda = mean(D_half) (1 - FSC) / FSC` (Scheres 2012, doi:10.1016/j
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from vitreous.fourier.interpolation import gridding_correction
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import Particles
+from vitreous.model.table import Table
 from vitreous.optics.aberrations import magnify, wave_factor
 from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
 from vitreous.reconstruction.backprojection import (
@@ -297,6 +298,7 @@ def reconstruct(particles: Particles, settings: InversionSettings, progress: Pro
     """Reconstruct both half sets side by side, each in a thread of its own, and solve for the maps."""
     if particles.half_set is None:
         raise DataProblem("particles without half sets", "a half set (1 or 2) for each particle")
+    particles = replace(particles, table=Table(), blocks={})  # what else the file says would be copied with every chunk
     counter = Counter(len(particles), progress)
     tasks: list[Callable[[], Sums]] = []
     for half in (1, 2):
