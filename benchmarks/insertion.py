@@ -25,7 +25,6 @@ from measure import machine, print_machine, print_table, write_json
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.model.optics import OpticsGroup
 from vitreous.reconstruction.backprojection import Accumulator
-from vitreous.reconstruction.direct_inversion import by_direction
 from vitreous.reconstruction.insertion_kernel import insert
 from vitreous.reconstruction.projection import PADDING, SliceGrid, slice_grid
 from vitreous.simulation.particles import ParticleDistribution, draw_particles
@@ -165,7 +164,7 @@ class CompiledLoops:
 
 
 def random_slices(box: int, count: int) -> tuple[Slices, np.ndarray]:
-    """Slices of random values in evenly spread orientations, and the order of their viewing directions."""
+    """Slices of random values in evenly spread orientations, and the order of their viewing directions: belt by belt around z."""
     optics = OpticsGroup(pixel_size=3.0, box=box, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
     particles = draw_particles(ParticleDistribution(optics, (1e4, 2e4)), count)
     assert particles.pose is not None
@@ -174,7 +173,8 @@ def random_slices(box: int, count: int) -> tuple[Slices, np.ndarray]:
     grid, rng = slice_grid(box), np.random.default_rng(0)
     parts = rng.standard_normal((2, len(grid), count), dtype=np.float32)
     weights = rng.random((len(grid), count), dtype=np.float32)
-    order = by_direction(particles).names.index
+    rot, tilt = particles.pose.euler[:, 0], particles.pose.euler[:, 1]
+    order = np.lexsort((rot, np.rint(np.cos(tilt) * 6)))
     return Slices(grid, (parts[0] + 1j * parts[1]).astype(np.complex64), weights, basis), order
 
 

@@ -98,6 +98,13 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     debug = "--debug" in arguments
     command = find(arguments)
+    if (
+        command is None
+        and any(c.words[0] == arguments[0] for c in COMMANDS)
+        and arguments[1:] in ([], ["--help"], ["-h"])
+    ):
+        print(overview(arguments[0]))
+        return 0
     if command is None:
         print(f"vitreous: error: {unknown(arguments)}", file=sys.stderr)
         return BAD_INPUT
@@ -143,10 +150,12 @@ def unknown(arguments: list[str]) -> str:
     return f"no command '{given}'; expected one of {', '.join(names)}; {hint}"
 
 
-def overview() -> str:
-    """The text of `vitreous --help`: every command with what it does and one example."""
+def overview(first: str | None = None) -> str:
+    """The text of `vitreous --help`: every command (that begins with the word `first`) with what it does and one example."""
     lines = [USAGE, "", ABOUT, ""]
     for command in COMMANDS:
+        if first not in (None, command.words[0]):
+            continue
         lines += [f"  {' '.join(command.words):<20} {command.summary}", f"  {'':<20} $ {command.example}"]
     lines += ["", "`vitreous COMMAND --help` lists a command's options. `--debug` shows the traceback of an error."]
     return "\n".join(lines)

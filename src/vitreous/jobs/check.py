@@ -49,13 +49,15 @@ class Check(ParticleInput):
     name: ClassVar[str] = "check"
 
     def inputs(self) -> list[Path]:
-        return [path for path in (self.particles, self.map) if path is not None]
+        return [path for path in (self.particles, *self.passthrough, self.map) if path is not None]
 
     def run(self, desk: Desk) -> Outcome:
         group = point_group(self.symmetry)
         if self.subset < LEAST_PARTICLES:
             raise SettingsProblem(f"--subset {self.subset}", f"at least {LEAST_PARTICLES} particles")
-        particles = read_particles(self.particles, load_images=False, pixel_size=self.pixel_size)
+        particles = read_particles(
+            self.particles, passthrough=self.passthrough, load_images=False, pixel_size=self.pixel_size
+        )
         readable, path_verdict = readable_rows(particles, self.particles.parent, self.datadir)
         verdicts = [path_verdict, duplicate_names(particles), half_set_verdict(particles)]
         if len(readable):

@@ -68,7 +68,7 @@ class Demo:
             raise SettingsProblem(f"--count {self.count}", "at least 2, one for each half map")
 
     def inputs(self) -> list[Path]:
-        return []
+        return self.simulation().inputs()
 
     def run(self, desk: Desk) -> Outcome:
         (desk.folder / SIMULATED).mkdir()

@@ -29,6 +29,8 @@ class ParticleInput:
         Point group: C1, C2, D2, T, O, I, ...
     datadir
         Folder in which the image paths of the file start, if not beside the file.
+    passthrough
+        cryoSPARC files with the columns that the particle file lacks, merged by uid.
     contrast
         Sign of the protein in the images: inverted (bright), raw (dark), or what the file records; inverted if it records nothing.
     pixel_size
@@ -40,14 +42,18 @@ class ParticleInput:
     particles: Path
     symmetry: str = field(default="C1", kw_only=True)
     datadir: Path | None = field(default=None, kw_only=True)
+    passthrough: tuple[Path, ...] = field(default=(), kw_only=True)
     contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
     pixel_size: float | None = field(default=None, kw_only=True)
     seed: int = field(default=0, kw_only=True)
 
 
-def ready_particles(path: Path, *, datadir: Path | None, pixel_size: float | None, use_ctf: bool) -> Particles:
+def ready_particles(options: ParticleInput, *, use_ctf: bool) -> Particles:
     """Particles that a reconstruction can take, or an error that says what they lack."""
-    particles = read_particles(path, datadir=datadir, pixel_size=pixel_size)
+    path = options.particles
+    particles = read_particles(
+        path, datadir=options.datadir, passthrough=options.passthrough, pixel_size=options.pixel_size
+    )
     if particles.pose is None:
         raise DataProblem(
             f"{path} gives no orientations", "angles for each particle", "use a file that a refinement has written"

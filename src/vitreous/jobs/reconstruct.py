@@ -46,11 +46,11 @@ class Reconstruct(ParticleInput):
     name: ClassVar[str] = "reconstruct"
 
     def inputs(self) -> list[Path]:
-        return [self.particles]
+        return [self.particles, *self.passthrough]
 
     def run(self, desk: Desk) -> Outcome:
         group = point_group(self.symmetry)
-        particles = ready_particles(self.particles, datadir=self.datadir, pixel_size=self.pixel_size, use_ctf=self.ctf)
+        particles = ready_particles(self, use_ctf=self.ctf)
         particles, split_note = with_half_sets(particles, self.split, self.seed)
         settings = InversionSettings(
             group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast)

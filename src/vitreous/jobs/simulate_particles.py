@@ -115,8 +115,7 @@ class SimulateParticles:
             raise SettingsProblem(f"--defocus-um {low} {high}", "two numbers of micrometres, the smaller first")
 
     def inputs(self) -> list[Path]:
-        files = [] if self.sample.bundled else [self.specimen]
-        return files if self.poses is None else [*files, self.poses]
+        return [path for path in (self.sample.file, self.poses) if path is not None]
 
     @property
     def sample(self) -> Specimen:

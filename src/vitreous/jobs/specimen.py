@@ -15,7 +15,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.filters import apply_filter, b_factor_envelope
 from vitreous.fourier.transforms import fourier_crop, radial_frequency
 from vitreous.io.atoms import read_atoms
-from vitreous.io.bundled import PREFIX, bundled_source, load_bundled
+from vitreous.io.bundled import PREFIX, bundled_file, bundled_source, load_bundled
 from vitreous.io.mrc import read_volume
 from vitreous.model.atoms import Atoms
 from vitreous.model.volume import Volume
@@ -41,6 +41,14 @@ class Specimen:
     @property
     def bundled(self) -> bool:
         return str(self.path).startswith(PREFIX)
+
+    @property
+    def file(self) -> Path:
+        """The file that it is read from."""
+        if not self.bundled:
+            return self.path
+        with bundled_file(str(self.path).removeprefix(PREFIX)) as path:
+            return path
 
     @property
     def name(self) -> str:

@@ -43,8 +43,6 @@ Frequencies = tuple[np.ndarray, np.ndarray]  # (kx, ky)
 # A voxel that saw less than this fraction of its shell's mean weight is as good as empty: it is damped, not divided by noise.
 LEAST_WEIGHT = 1e-3
 
-DIRECTION_BELTS = 6
-
 # Pixels over which the disc around a particle falls from 1 to 0: wide enough that its transform stays within a shell or two.
 MASK_EDGE = 4.0
 
@@ -120,7 +118,7 @@ def accumulate(particles: Particles, settings: InversionSettings, counter: Count
         members = np.flatnonzero(particles.optics_index == group)
         grid = recorded_grid(slice_grid(box), particles.optics[group])
         for rows in chunks(members, chunk_size(box)):
-            part = by_direction(particles.rows(rows))
+            part = particles.rows(rows)
             data, weight, frequencies = weighted_slices(part, settings, grid)
             assert part.pose is not None
             rotation = matrix_from_euler(part.pose.euler)
@@ -135,13 +133,6 @@ def recorded_grid(grid: SliceGrid, group: OpticsGroup) -> SliceGrid:
     true_x, true_y = magnify(grid.kx, grid.ky, group.magnification)
     inside = np.hypot(true_x, true_y) < grid.radius
     return grid if inside.all() else SliceGrid(grid.box, grid.radius, grid.kx[inside], grid.ky[inside])
-
-
-def by_direction(part: Particles) -> Particles:
-    """A chunk in the order of its viewing directions: slices that follow each other then add to neighbouring voxels, still in cache."""
-    assert part.pose is not None
-    rot, tilt = part.pose.euler[:, 0], part.pose.euler[:, 1]
-    return part.rows(np.lexsort((rot, np.rint(np.cos(tilt) * DIRECTION_BELTS))))
 
 
 def weighted_slices(
@@ -288,7 +279,7 @@ def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
 def noise_to_signal(correlation: np.ndarray) -> np.ndarray:
     """`(1 - FSC) / FSC` per shell, between `LEAST_WEIGHT` and 1000; once the FSC has fallen below 0.01 it counts as gone."""
     kept = np.clip(correlation, 1e-3, 1 - LEAST_WEIGHT)
-    below = np.flatnonzero(correlation < 0.01)
+    below = np.flatnonzero(correlation[1:] < 0.01) + 1  # shell 0 is the mean of the map, a matter of normalisation
     if len(below):
         kept[below[0] :] = 1e-3
     return (1 - kept) / kept

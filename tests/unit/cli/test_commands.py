@@ -75,6 +75,12 @@ def test_the_overview_names_every_command_with_its_example(capsys):
         assert command.example in out
 
 
+@pytest.mark.parametrize("words", [["simulate"], ["simulate", "--help"]])
+def test_a_family_of_commands_is_listed_by_its_first_word(words, capsys):
+    code, out, _ = run(*words, capsys=capsys)
+    assert code == 0 and "simulate particles" in out and "reconstruct " not in out
+
+
 def test_help_loads_no_numerical_library():
     """What makes `vitreous --help` quick, as a fact rather than a time."""
     code = "import sys; from vitreous.cli import dispatch; dispatch(['--help']); print(sorted({'numpy','jax','numba','scipy','rich','cyclopts'} & set(sys.modules)))"

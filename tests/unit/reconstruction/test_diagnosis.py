@@ -138,6 +138,13 @@ def test_pixel_size_against_a_map(particles, blob_map, scale, status):
     assert measured == pytest.approx(scale, abs=0.01)
 
 
+def test_a_mirrored_map_tests_the_pixel_size_as_well(particles, blob_map):
+    _, case = diagnose(particles, C1)
+    mirrored = np.roll(blob_map[::-1], 1, axis=0)  # z to -z about the origin at N // 2
+    verdict = pixel_size_verdict(case, mirrored, PIXEL_SIZE)
+    assert verdict.status is Status.PASS and "mirror image" in verdict.evidence
+
+
 def test_a_map_of_something_else_decides_nothing(particles):
     _, case = diagnose(particles, C1)
     noise = np.random.default_rng(0).normal(size=(BOX,) * 3).astype(np.float32)

@@ -191,6 +191,24 @@ def test_symmetrise_turns_the_cube():
     assert np.array_equal(total, expected)
 
 
+def test_half_maps_have_a_mean_gain_of_one_in_each_shell():
+    """Unfiltered: with even sampling each voxel is N / D, whatever the noise has made of lambda."""
+    from vitreous.reconstruction.direct_inversion import Sums, solve
+
+    rng = np.random.default_rng(0)
+    shape = (2 * BOX, 2 * BOX, BOX + 1)
+    signal = rng.normal(size=shape) + 1j * rng.normal(size=shape)
+    halves = [signal + (rng.normal(size=shape) + 1j * rng.normal(size=shape)) for _ in range(2)]
+    even = np.full(shape, 7.0, dtype=np.float32)
+    sums = [Sums((7 * half).astype(np.complex64), even, BOX) for half in halves]
+    noisy = solve((sums[0], sums[1]))
+    assert 0.7 < np.median(noisy.regularisation) / 7 < 1.4  # as much noise as signal: a constant that matters
+    exact = solve(
+        (replace(sums[0], values=sums[0].values), replace(sums[0], values=sums[0].values))
+    )  # no noise seen: lambda about 0
+    assert np.abs(noisy.half_maps[0] - exact.half_maps[0]).max() < 2e-3 * np.abs(exact.half_maps[0]).max()
+
+
 def test_chunks_do_not_matter(monkeypatch):
     particles = particles_of(truth(), noise=0.5)
     whole = accumulate(particles, InversionSettings(C1))
