@@ -162,8 +162,9 @@ class _Reader:
             elif word.startswith(b"data_"):
                 block = self.open_block(line)
             elif block is None:
+                shown = "holds binary data" if b"\0" in line else f"is {line[:40]!r}"
                 raise FormatProblem(
-                    f"{self.name} is not a STAR file: line {self.line_number} is {line[:40]!r}",
+                    f"{self.name} is not a STAR file: line {self.line_number} {shown}",
                     "a line that starts with 'data_'",
                 )
             elif word == b"loop_":

@@ -17,6 +17,9 @@ from vitreous.reconstruction.fsc import FscCurves, Resolution, half_map_curves
 from vitreous.reconstruction.mask import Mask, automatic_mask
 from vitreous.reconstruction.postprocess import Postprocessed, PostprocessSettings, postprocess
 
+# An FSC that nowhere falls below this is that of a map with itself: independent noise would show in some shell.
+IDENTICAL = 0.99999
+
 
 @dataclass(frozen=True)
 class MapAnalysis:
@@ -75,6 +78,8 @@ class MapAnalysis:
 
     def warnings(self) -> list[str]:
         found = list(self.mask.warnings())
+        if self.curves.unmasked[1:].min() > IDENTICAL:
+            found.append("The half maps are one and the same map: their FSC says nothing about resolution.")
         if self.resolution.value is None:
             found.append(
                 "The half maps agree at no resolution: poses, CTFs or half sets are wrong. `vitreous check` finds out which."

@@ -69,6 +69,12 @@ class Reconstruct(ParticleInput):
             return particle_radius(particles, settings)
         if self.diameter < 0:
             raise SettingsProblem(f"--diameter {self.diameter}", "a positive number of angstrom, or 0 for whole images")
+        assert particles.images is not None
+        largest = particles.images.shape[-1] * particles.pixel_size
+        if self.diameter > largest:
+            raise SettingsProblem(
+                f"--diameter {self.diameter:g}", f"at most the box, {largest:.0f} angstrom", "give 0 for whole images"
+            )
         return self.diameter / 2 / particles.pixel_size or None
 
     def outcome(

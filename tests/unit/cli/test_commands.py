@@ -157,6 +157,13 @@ def test_without_half_sets_they_are_drawn_and_written_back(folder, capsys):
     assert sorted(np.bincount(halves)[1:]) == [450, 450]
 
 
+def test_a_map_against_itself_is_told_apart_from_half_maps(folder, capsys):
+    code, _, err = run("postprocess", "half1.mrc", "half1.mrc", "--out", "same", capsys=capsys)
+    assert code == 0 and "one and the same map" in err
+    code, _, err = run("postprocess", "half1.mrc", "half2.mrc", "--out", "different", capsys=capsys)
+    assert code == 0 and "one and the same map" not in err
+
+
 def test_fsc_says_what_the_noise_allows(folder, capsys):
     code, out, _ = run("fsc", "half1.mrc", "half2.mrc", "--radius", "12", "--at", "20", "30", "--json", capsys=capsys)
     result = json.loads(out)
@@ -198,6 +205,10 @@ BAD = {
     "unknown symmetry": (["reconstruct", "particles.star", "--out", "o", "--symmetry", "X9"], "X9"),
     "wrong type": (["reconstruct", "particles.star", "--out", "o", "--diameter", "wide"], "wide"),
     "negative diameter": (["reconstruct", "particles.star", "--out", "o", "--diameter", "-5"], "positive"),
+    "disc larger than the box": (
+        ["reconstruct", "particles.star", "--out", "o", "--diameter", "129"],
+        "128 angstrom",
+    ),
     "map as particles": (["reconstruct", "map.mrc", "--out", "o"], "map.mrc"),
     "particles as map": (["fsc", "particles.star", "map.mrc"], "particles.star"),
     "both masks": (["fsc", "half1.mrc", "half2.mrc", "--mask", "map.mrc", "--radius", "9"], "one mask"),
