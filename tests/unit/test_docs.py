@@ -211,7 +211,9 @@ def test_examples_run(page):
 def test_pages_speak_of_no_machine(page):
     text = text_of(page)
     found = re.findall(r"(?<![\w.])/(?:work|tmp|home|root|usr|opt|mnt|data)/\S*", text)
-    found += re.findall(r"\S*(?:py{1}pi\.org|python{1}hosted|conda\.anaconda|index-url|127\.0\.0\.1|localhost)\S*", text)
+    found += re.findall(
+        r"\S*(?:py{1}pi\.org|python{1}hosted|conda\.anaconda|index-url|127\.0\.0\.1|localhost)\S*", text
+    )
     assert found == []
 
 

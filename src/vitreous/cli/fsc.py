@@ -11,7 +11,7 @@ from vitreous.cli.run_command import Json, print_outcome
 from vitreous.errors import SettingsProblem
 from vitreous.jobs.job import Finding, Outcome
 from vitreous.jobs.postprocess import read_mask, read_pair
-from vitreous.reconstruction.fsc import half_map_curves
+from vitreous.reconstruction.fsc import correlation_at, half_map_curves
 from vitreous.reconstruction.mask import Mask, spherical_mask
 
 
@@ -48,8 +48,6 @@ def run(
     ]
     shown = curves.unmasked if curves.masked is None else curves.masked
     for resolution in at:
-        from vitreous.reconstruction.fsc import correlation_at
-
         findings.append(
             Finding(
                 f"fsc_at_{resolution:g}_angstrom",

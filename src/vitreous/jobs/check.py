@@ -21,7 +21,7 @@ from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.particle_input import ParticleInput, declared_contrast, with_half_sets
 from vitreous.jobs.report import Section
 from vitreous.model.particles import LoadedImages, Particles
-from vitreous.reconstruction.diagnosis import Status, Verdict, diagnose, pixel_size_verdict
+from vitreous.reconstruction.diagnosis import TRIAL_CHECKS, Status, Verdict, diagnose, pixel_size_verdict
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.resampling import at_most
 
@@ -70,15 +70,15 @@ class Check(ParticleInput):
 
     def trials(self, particles: Particles, operators: np.ndarray, desk: Desk) -> list[Verdict]:
         """The checks that need a map: contrast, CTF, rotations, shifts, pixel size."""
-        untold = ["contrast sign", "CTF state", "CTF values", "rotation convention", "shift sign and unit"]
         if particles.pose is None:
             return [
-                Verdict(check, Status.UNKNOWN, "the file gives no orientations to test it with") for check in untold
+                Verdict(check, Status.UNKNOWN, "the file gives no orientations to test it with")
+                for check in TRIAL_CHECKS
             ]
         if len(particles) < LEAST_PARTICLES:
             return [
                 Verdict(check, Status.UNKNOWN, f"{len(particles)} sound images are too few for a trial")
-                for check in untold
+                for check in TRIAL_CHECKS
             ]
         try:
             particles = with_half_sets(at_most(particles, LARGEST_BOX), "file", self.seed)[0]
@@ -92,7 +92,7 @@ class Check(ParticleInput):
                 particles, settings, seed=self.seed, report=lambda done: bar(done, max(done, TRIALS_EXPECTED))
             )
         except VitreousError as error:
-            return [Verdict(check, Status.UNKNOWN, error.line()) for check in untold]
+            return [Verdict(check, Status.UNKNOWN, error.line()) for check in TRIAL_CHECKS]
         if self.map is None:
             return [*verdicts, Verdict("pixel size", Status.UNKNOWN, "give --map to test it")]
         reference = read_volume(self.map)

@@ -13,7 +13,7 @@ from vitreous.io.star import write_star
 from vitreous.jobs.job import Finding
 from vitreous.model.table import Table
 from vitreous.model.volume import Volume
-from vitreous.reconstruction.fsc import FscCurves, Resolution, half_map_curves
+from vitreous.reconstruction.fsc import HALF_MAPS, FscCurves, Resolution, half_map_curves, resolution_at
 from vitreous.reconstruction.mask import Mask, automatic_mask
 from vitreous.reconstruction.postprocess import Postprocessed, PostprocessSettings, postprocess
 
@@ -38,7 +38,7 @@ class MapAnalysis:
 
     def findings(self) -> list[Finding]:
         at_half = self.curves.resolution(0.5)
-        unmasked = resolution_of(self.curves, self.curves.unmasked)
+        unmasked = resolution_at(self.curves.unmasked, HALF_MAPS, self.curves.frequency)
         nyquist = " (limited by the pixel size)" if self.resolution.limited_by == "nyquist" else ""
         b_factor = Finding(
             "b_factor_angstrom2", "B factor", self.sharpened.b_factor, "Å²", b_factor_meaning(self.sharpened), 0
@@ -96,12 +96,6 @@ def b_factor_meaning(sharpened: Postprocessed) -> str:
     if plot.b_factor is None or plot.fit is None:
         return f"None could be measured: {plot.reason}."
     return f"Fall-off of the amplitudes with resolution, ± {plot.fit.standard_error:.0f} Å² by the scatter of the Guinier plot; the sharpened map has it undone."
-
-
-def resolution_of(curves: FscCurves, correlation: np.ndarray, threshold: float = 0.143) -> Resolution:
-    from vitreous.reconstruction.fsc import resolution_at
-
-    return resolution_at(correlation, threshold, curves.frequency)
 
 
 def analyse(

@@ -14,6 +14,8 @@ from enum import StrEnum
 import numpy as np
 
 from vitreous.conventions import Contrast, CtfState
+from vitreous.fourier.filters import apply_filter, low_pass, soft_sphere
+from vitreous.fourier.transforms import radial_frequency
 from vitreous.model.particles import Particles
 from vitreous.optics.ctf import ctf_of_particles
 from vitreous.reconstruction.direct_inversion import InversionSettings, solve
@@ -41,6 +43,10 @@ LEAST_SKEWNESS = 0.3
 PREMULTIPLIED_BELOW, RAW_ABOVE = 0.35, 0.65
 PIXEL_SIZE_TOLERANCE = 0.01
 LEAST_MAP_CORRELATION = 0.3
+
+
+# What `diagnose` judges, in the order in which it says so.
+TRIAL_CHECKS = ("contrast sign", "CTF state", "CTF values", "rotation convention", "shift sign and unit")
 
 
 class Status(StrEnum):
@@ -144,11 +150,9 @@ def diagnose(
             break
     rotation = rotation_verdict(case, seed)
     if case.gain() < LEAST_OVER_SHUFFLED * case.gain(rotation=shuffled_poses(seed)):
+        known = {verdict.check: verdict for verdict in (contrast_verdict(case), rotation)}
         untold = "cannot be told while the orientations say nothing"
-        others = [
-            Verdict(check, Status.UNKNOWN, untold) for check in ("CTF state", "CTF values", "shift sign and unit")
-        ]
-        return [contrast_verdict(case), *others[:2], rotation, others[2]], case
+        return [known.get(check, Verdict(check, Status.UNKNOWN, untold)) for check in TRIAL_CHECKS], case
     return [contrast_verdict(case), *ctf_verdicts(case), rotation, shift_verdict(case, shifts)], case
 
 
@@ -335,9 +339,6 @@ def contrast_verdict(case: Case) -> Verdict:
 
 def density_skewness(volume: np.ndarray, pixel_size: float) -> float:
     """Skewness of the density, low-passed to 20 angstrom (at least 3 pixels), inside the sphere that fits the box."""
-    from vitreous.fourier.filters import apply_filter, low_pass, soft_sphere
-    from vitreous.fourier.transforms import radial_frequency
-
     resolution = max(20.0, 3 * pixel_size)
     k = radial_frequency(volume.shape, pixel_size, dtype=np.float32)
     smooth = apply_filter(volume, low_pass(k, 1 / resolution, 0.25 / resolution), 3)

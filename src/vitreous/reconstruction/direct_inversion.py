@@ -238,15 +238,6 @@ def symmetrise(sums: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return total
 
 
-def shell_index(size: int, padding: int) -> np.ndarray:
-    """Shell of the unpadded box, round(|k|), of each voxel of a folded half transform."""
-    centred = np.arange(-(size // 2), size - size // 2, dtype=np.float32)
-    squares = centred**2
-    half = np.arange(size // 2 + 1, dtype=np.float32) ** 2
-    radius = np.sqrt(squares[:, None, None] + squares[None, :, None] + half[None, None, :])
-    return np.rint(radius / padding).astype(np.int32)
-
-
 def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
     """Half maps and the map from the sums of the two half sets."""
     from vitreous.reconstruction.insertion_kernel import divide, shell_statistics

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitreous.engine.local import Counter, side_by_side
+from vitreous.fourier.shells import power_spectrum
 from vitreous.model.particles import Particles
-from vitreous.reconstruction.direct_inversion import InversionSettings, Sums, accumulate, shell_index
+from vitreous.reconstruction.direct_inversion import InversionSettings, Sums, accumulate
 
 
 @dataclass(frozen=True)
@@ -66,15 +67,19 @@ def predicted_power(source: Sums, target: Sums) -> np.ndarray:
     return p * np.abs(p) / np.maximum(q, np.finfo(np.float64).tiny)
 
 
+def shell_index(size: int, padding: int) -> np.ndarray:
+    """Shell of the unpadded box, round(|k|), of each voxel of a folded half transform."""
+    centred = np.arange(-(size // 2), size - size // 2, dtype=np.float32)
+    squares = centred**2
+    half = np.arange(size // 2 + 1, dtype=np.float32) ** 2
+    radius = np.sqrt(squares[:, None, None] + squares[None, :, None] + half[None, None, :])
+    return np.rint(radius / padding).astype(np.int32)
+
+
 def image_power(images: np.ndarray) -> np.ndarray:
     """Mean power of the images' transforms per shell, [box // 2 + 1]: noise, since a single particle is mostly noise."""
-    import scipy.fft
-
     box = images.shape[-1]
-    power = np.zeros((box, box // 2 + 1))
+    total = np.zeros(box // 2 + 1)
     for start in range(0, len(images), 256):
-        power += (np.abs(np.asarray(scipy.fft.rfft2(images[start : start + 256]))) ** 2).sum(axis=0)
-    ky, kx = np.meshgrid(np.fft.fftfreq(box) * box, np.arange(box // 2 + 1), indexing="ij")
-    shell = np.rint(np.hypot(kx, ky)).astype(int).ravel()
-    mean = np.bincount(shell, weights=power.ravel()) / np.bincount(shell) / len(images)
-    return np.maximum(mean[: box // 2 + 1], np.finfo(np.float64).tiny)
+        total += power_spectrum(images[start : start + 256], 2).sum(axis=0, dtype=np.float64)
+    return np.maximum(total * (box * box / len(images)), np.finfo(np.float64).tiny)
