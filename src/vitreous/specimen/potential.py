@@ -26,6 +26,7 @@ from vitreous.fourier.nonuniform import transform_of_points
 from vitreous.fourier.transforms import inverse, without_nyquist
 from vitreous.model.atoms import Atoms
 from vitreous.model.volume import Volume
+from vitreous.specimen.profiles import total_b_factor
 from vitreous.specimen.scattering_factors import LARGEST_K, gaussians, scattering_factor
 
 RADII = 64  # samples of a radial profile between k = 0 and the corner of the grid, for the decomposition
@@ -56,7 +57,7 @@ def potential_volume(
     """
     if centre:
         atoms = replace(atoms, position=atoms.position - centre_of_mass(atoms))
-    b_factor = _b_factors(atoms, extra_b_factor)
+    b_factor = total_b_factor(atoms, extra_b_factor)
     _check_grid(atoms, box, pixel_size)
 
     profiles = _shared_profiles(atoms.element, b_factor, math.sqrt(3) / (2 * pixel_size), tolerance)
@@ -149,18 +150,6 @@ def _integer_squares(box: int) -> np.ndarray:
     full = np.fft.fftfreq(box, 1 / box).round().astype(np.int64) ** 2
     half = np.arange(box // 2 + 1) ** 2
     return full[:, None, None] + full[:, None] + half
-
-
-def _b_factors(atoms: Atoms, extra: float) -> np.ndarray:
-    b_factor = np.asarray(atoms.b_factor, dtype=np.float64) + extra
-    wrong = ~(b_factor >= 0)
-    if wrong.any():
-        raise DataProblem(
-            f"{wrong.sum()} atoms with a B factor below 0 or not a number (the first is {b_factor[wrong][0]:g} A^2)",
-            "B factors of 0 A^2 or more",
-            "correct the B factors of the model, or add an extra B factor",
-        )
-    return b_factor
 
 
 def _check_grid(atoms: Atoms, box: int, pixel_size: float) -> None:

@@ -1,0 +1,1 @@
+"""Conformance: every number of the physics contract, and what this program answers."""

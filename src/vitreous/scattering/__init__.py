@@ -1,0 +1,1 @@
+"""Scattering: from the potential of the specimen to the electron wave behind it. Arrays in, arrays out."""
