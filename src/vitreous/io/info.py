@@ -181,7 +181,7 @@ def _about_particles(particles: Particles) -> dict[str, Any]:
 
 
 def _about_atoms(path: Path) -> dict[str, Any]:
-    atoms = read_atoms(path)
+    atoms = read_atoms(path, ions="neutral")
     return {
         "kind": "atoms",
         "atoms": len(atoms),

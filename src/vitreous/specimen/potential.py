@@ -15,23 +15,26 @@ each. A ribosome takes five to eight transforms, whatever its number of elements
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from vitreous.arrays import complex_dtype, float_dtype
-from vitreous.constants import POTENTIAL_PER_FACTOR
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.nonuniform import transform_of_points
 from vitreous.fourier.transforms import inverse, without_nyquist
 from vitreous.model.atoms import Atoms
 from vitreous.model.volume import Volume
-from vitreous.specimen.profiles import total_b_factor
-from vitreous.specimen.scattering_factors import LARGEST_K, gaussians, scattering_factor
+from vitreous.specimen.profiles import AtomProfiles, atom_profiles
+from vitreous.specimen.scattering_factors import LARGEST_K, gaussians
 
 RADII = 64  # samples of a radial profile between k = 0 and the corner of the grid, for the decomposition
 B_SAMPLES = 12  # B factors at which each element enters the decomposition
 CHUNK = 1 << 14  # atoms whose profiles are held at a time
+# Single precision on finufft's small fine grid: 2e-6 of the amplitude at low frequencies, 1e-5 at 3/4 of Nyquist, 3e-5 to
+# 4e-5 over all. The large grid takes five times as long and four times the memory for 5e-6 to 1e-5.
+SINGLE_EPS = 3e-5
 
 
 def potential_volume(
@@ -40,16 +43,18 @@ def potential_volume(
     pixel_size: float,
     *,
     extra_b_factor: float = 0.0,
+    displaced: Mapping[str, tuple[float, float]] | None = None,
     centre: bool = True,
     tolerance: float = 1e-6,
     threads: int | None = None,
 ) -> Volume:
     """The potential of the atoms in volts, [z, y, x], voxels of `pixel_size` angstrom, origin at index `box // 2`.
 
-    `extra_b_factor` (angstrom^2) is added to the B factor of every atom. `centre` puts the centre of mass at the
-    origin; otherwise coordinates are used as they are. `tolerance` bounds the error of each atom's form factor,
-    relative to its f(0). The precision is that of the positions. `threads` limits the non-uniform FFT, by default to
-    all cores.
+    `extra_b_factor` (angstrom^2) is added to the B factor of every atom. `displaced` is the solvent that the atoms
+    displace (`solvent.displaced_solvent`), which is subtracted: the potential above that of the solvent. `centre` puts
+    the centre of mass at the origin; otherwise coordinates are used as they are. `tolerance` bounds the error of each
+    atom's form factor, relative to its largest value. The precision is that of the positions. `threads` limits the
+    non-uniform FFT, by default to all cores.
 
     Raises DataProblem for unknown elements (by name) and negative B factors, SettingsProblem if the box cannot hold
     the atoms or the pixels are finer than the scattering factors reach. The box is periodic: leave a few angstrom of
@@ -57,21 +62,22 @@ def potential_volume(
     """
     if centre:
         atoms = replace(atoms, position=atoms.position - centre_of_mass(atoms))
-    b_factor = total_b_factor(atoms, extra_b_factor)
     _check_grid(atoms, box, pixel_size)
 
-    profiles = _shared_profiles(atoms.element, b_factor, math.sqrt(3) / (2 * pixel_size), tolerance)
-    weights = profiles.weights(atoms.element, b_factor) * atoms.occupancy
+    table = atom_profiles(atoms, extra_b_factor=extra_b_factor, displaced=displaced)
+    profiles = _shared_profiles(table, math.sqrt(3) / (2 * pixel_size), tolerance)
+    weights = profiles.weights(table) * table.occupancy
     shape = (box, box, box)
     squares = _integer_squares(box)
     radii = np.sqrt(np.arange(squares.max() + 1)) / (box * pixel_size)
-    forms = profiles.at(radii) * (POTENTIAL_PER_FACTOR / pixel_size**3)
+    forms = profiles.at(radii) / pixel_size**3
 
     dtype = float_dtype(atoms.position)
-    eps = 1e-6 if dtype == np.float32 else tolerance / 10
+    single = dtype == np.float32
+    options = {"eps": SINGLE_EPS if single else tolerance / 10, "upsampling": 1.25 if single else None}
     transform = np.zeros(squares.shape, complex_dtype(atoms.position))
     for weight, form in zip(weights.astype(dtype), forms.astype(dtype)):
-        structure = transform_of_points(atoms.position, weight, shape, pixel_size, eps=eps, threads=threads)
+        structure = transform_of_points(atoms.position, weight, shape, pixel_size, threads=threads, **options)
         structure *= form[squares]
         transform += structure
     return Volume(inverse(without_nyquist(transform, shape), shape), pixel_size)
@@ -95,54 +101,67 @@ class _SharedProfiles:
     """A few radial profiles, of which every atom's profile is a combination.
 
     `basis` [j, radii] is orthonormal on the sampled radii; `mixture` [j, t] makes it from the sampled atoms t =
-    (element, B), whose profiles are known everywhere.
+    (kind, B), whose profiles are known everywhere.
     """
 
     radii: np.ndarray
     basis: np.ndarray
     mixture: np.ndarray
-    sampled_elements: np.ndarray
-    sampled_b_factors: np.ndarray
+    sampled: AtomProfiles
 
-    def weights(self, element: np.ndarray, b_factor: np.ndarray) -> np.ndarray:
+    def weights(self, atoms: AtomProfiles) -> np.ndarray:
         """How much of each shared profile [j] is in each atom [n]."""
-        weights = np.empty((len(self.basis), len(element)))
-        for start in range(0, len(element), CHUNK):
+        weights = np.empty((len(self.basis), len(atoms.kind)))
+        for start in range(0, len(atoms.kind), CHUNK):
             part = slice(start, start + CHUNK)
-            weights[:, part] = self.basis @ _profiles(element[part], b_factor[part], self.radii).T
+            weights[:, part] = self.basis @ _profiles(atoms, part, self.radii).T
         return weights
 
     def at(self, radii: np.ndarray) -> np.ndarray:
         """The shared profiles [j] at other frequencies in 1/angstrom."""
         values = np.zeros((len(self.basis), len(radii)))
-        for column, element, b_factor in zip(self.mixture.T, self.sampled_elements, self.sampled_b_factors):
-            values += column[:, None] * (scattering_factor(element, radii / 2) * np.exp(-0.25 * b_factor * radii**2))
+        forms = _forms(self.sampled, radii)
+        for column, kind, b_factor in zip(self.mixture.T, self.sampled.kind, self.sampled.b_factor):
+            values += column[:, None] * (forms[kind] * np.exp(-0.25 * b_factor * radii**2))
         return values
 
 
-def _shared_profiles(element: np.ndarray, b_factor: np.ndarray, largest_k: float, tolerance: float) -> _SharedProfiles:
-    """As few profiles as hold those of every sampled (element, B) to `tolerance` of its f(0)."""
+def _shared_profiles(atoms: AtomProfiles, largest_k: float, tolerance: float) -> _SharedProfiles:
+    """As few profiles as hold those of every sampled (kind, B) to `tolerance` of its largest value."""
     radii = np.linspace(0, largest_k, RADII)
-    spread = np.linspace(np.sqrt(b_factor.min()), np.sqrt(b_factor.max()), B_SAMPLES) ** 2
-    symbols = np.unique(element.astype(str))
-    samples_b = np.tile(np.unique(spread), len(symbols))
-    samples_element = np.repeat(symbols, len(samples_b) // len(symbols))
-    sampled = _profiles(samples_element, samples_b, radii)
+    lowest, highest = atoms.b_factor.min(), atoms.b_factor.max()
+    spread = np.unique(np.linspace(np.sqrt(lowest), np.sqrt(highest), B_SAMPLES) ** 2)
+    kinds = len(atoms.amplitude)
+    samples = AtomProfiles(
+        np.repeat(np.arange(kinds), len(spread)),
+        np.tile(spread, kinds),
+        np.ones(kinds * len(spread)),
+        atoms.amplitude,
+        atoms.width,
+    )
+    sampled = _profiles(samples, slice(None), radii)
+    largest = np.abs(sampled).max(axis=1)
     left, singular, right = np.linalg.svd(sampled, full_matrices=False)
     for count in range(1, len(singular) + 1):
         basis = right[:count]
         residual = np.abs(sampled - sampled @ basis.T @ basis).max(axis=1)
-        if np.all(residual <= tolerance * sampled[:, 0]):
+        if np.all(residual <= tolerance * largest):
             break
     mixture = (left[:, :count] / singular[:count]).T
-    return _SharedProfiles(radii, basis, mixture, samples_element, samples_b)
+    return _SharedProfiles(radii, basis, mixture, samples)
 
 
-def _profiles(element: np.ndarray, b_factor: np.ndarray, radii: np.ndarray) -> np.ndarray:
-    """`f(k/2) exp(-B k^2/4)` of each atom [n] at each frequency [m]."""
-    symbols, which = np.unique(element.astype(str), return_inverse=True)
-    factors = np.stack([scattering_factor(symbol, radii / 2) for symbol in symbols])
-    return factors[which] * np.exp(-0.25 * b_factor[:, None] * radii**2)
+def _profiles(atoms: AtomProfiles, rows: slice, radii: np.ndarray) -> np.ndarray:
+    """The transform in V A^3 of each of these atoms [n], but for its occupancy, at each frequency [m]."""
+    return _forms(atoms, radii)[atoms.kind[rows]] * np.exp(-0.25 * atoms.b_factor[rows, None] * radii**2)
+
+
+def _forms(atoms: AtomProfiles, radii: np.ndarray) -> np.ndarray:
+    """The transform in V A^3 of an atom of each kind at rest [kinds, m]."""
+    forms = np.zeros((len(atoms.amplitude), len(radii)))
+    for amplitude, width in zip(atoms.amplitude.T, atoms.width.T):
+        forms += amplitude[:, None] * np.exp(-0.25 * width[:, None] * radii**2)
+    return forms
 
 
 def _integer_squares(box: int) -> np.ndarray:

@@ -152,3 +152,16 @@ def test_faults():
             call()
     with pytest.raises(SettingsProblem, match="eps"):
         nonuniform.transform_at(image, k, eps=0.0)
+
+
+@pytest.mark.parametrize("upsampling", [1.25, 2.0])
+def test_upsampling_changes_the_cost_and_not_the_sum(upsampling, rng):
+    x, k = rng.standard_normal((12, 15)), rng.uniform(-0.5, 0.5, (40, 2))
+    expected = nonuniform.transform_at(x, k, eps=1e-13)
+    got = nonuniform.transform_at(x, k, eps=1e-6, upsampling=upsampling)
+    assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()  # eps, and a margin of ten
+    back = nonuniform.transform_at_adjoint(got, k, x.shape, eps=1e-6, upsampling=upsampling)
+    whole = nonuniform.transform_at_adjoint(expected, k, x.shape, eps=1e-13)
+    assert np.abs(back - whole).max() < 1e-5 * np.abs(whole).max()
+    with pytest.raises(SettingsProblem, match="upsampling"):
+        nonuniform.transform_at(x, k, upsampling=3.0)

@@ -14,6 +14,7 @@ from vitreous.reference.scattering_factors import potential_at_points
 from vitreous.specimen import potential as potential_module
 from vitreous.specimen.potential import centre_of_mass
 from vitreous.specimen.scattering_factors import gaussians, potential_transform, scattering_factor
+from vitreous.specimen.voxels import voxel_averages
 
 # One thread: these problems are small, and threads that wait for a busy core take longer than the work.
 potential_volume = functools.partial(potential_module.potential_volume, threads=1)
@@ -204,3 +205,21 @@ def test_bad_values_are_refused():
         potential_volume(replace(good, occupancy=np.zeros(5)), 24, 1.5)
     with pytest.raises(SettingsProblem, match="pixel size"):
         potential_volume(good, 24, 0.1)
+
+
+def test_displaced_solvent_is_subtracted():
+    """The same as the voxel averages of the same atoms, once their window is taken away, and as the sum of integrals."""
+    atoms = protein(60)
+    displaced = {symbol: (40.0 + 5 * i, 50.0 + 10 * i) for i, symbol in enumerate(np.unique(atoms.element.astype(str)))}
+    whole = potential_volume(atoms, 32, 1.1, centre=False, tolerance=1e-9).data
+    less = potential_volume(atoms, 32, 1.1, centre=False, displaced=displaced, tolerance=1e-9).data
+    taken = sum(displaced[e][0] * o for e, o in zip(atoms.element, atoms.occupancy))
+    assert (whole - less).sum() * 1.1**3 == pytest.approx(taken, rel=1e-9)
+    averages = voxel_averages(atoms, (32,) * 3, 1.1, displaced=displaced, dtype=np.float64)
+    window = np.sinc(np.fft.fftfreq(32))
+    transform = np.fft.fftn(averages) / (window[:, None, None] * window[None, :, None] * window)
+    k = np.fft.fftfreq(32, 1.1)
+    low = np.sqrt(k[:, None, None] ** 2 + k[None, :, None] ** 2 + k**2) < 0.25
+    expected = np.fft.fftn(less)
+    # the folding of atoms with B factors from 20 on, below 0.6 of Nyquist
+    assert np.linalg.norm((transform - expected)[low]) < 2e-3 * np.linalg.norm(expected[low])
