@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vitreous.arrays import float_dtype, namespace
+from vitreous.arrays import namespace
 from vitreous.conventions import Contrast
 from vitreous.errors import SettingsProblem
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.optics import aberrations
 from vitreous.optics.electrons import wavelength
+from vitreous.optics.turns import against_grid, is_present, partial_turns, result_dtype
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -70,7 +71,7 @@ def ctf(
     sign = -1.0 if named_contrast(contrast) is Contrast.RAW else 1.0
     phase = (defocus, astigmatism, spherical_aberration, amplitude_contrast, phase_shift)
     xp = namespace(kx, ky, *phase, b_factor, scale, even_phase)
-    result = _result_dtype(xp, dtype, (kx, ky), (*phase, b_factor, scale))
+    result = result_dtype(xp, dtype, (kx, ky), (*phase, b_factor, scale))
     evaluate = _sines_in_blocks if xp is np else _sines_fused
     parameters, basis = _turns(kx, ky, *phase, voltage=voltage, even_phase=even_phase)
     return evaluate(xp, parameters, basis, kx * kx + ky * ky, b_factor, sign * scale, result)
@@ -94,10 +95,10 @@ def gamma(
     """
     phase = (defocus, astigmatism, spherical_aberration, amplitude_contrast, phase_shift)
     xp = namespace(kx, ky, *phase, even_phase)
-    dtype = _result_dtype(xp, None, (kx, ky), phase)
+    dtype = result_dtype(xp, None, (kx, ky), phase)
     parameters, basis = _turns(kx, ky, *phase, voltage=voltage, even_phase=even_phase)
     grid = np.broadcast_shapes(*(np.shape(polynomial) for polynomial in basis))
-    turns: Any = sum(_against_grid(parameter, grid) * polynomial for parameter, polynomial in zip(parameters, basis))
+    turns: Any = sum(against_grid(parameter, grid) * polynomial for parameter, polynomial in zip(parameters, basis))
     return xp.asarray(2 * math.pi * turns, dtype=dtype)
 
 
@@ -195,57 +196,19 @@ def _turns(
     return [parameter for parameter, _ in terms], [polynomial for _, polynomial in terms]
 
 
-def _against_grid(parameter: Any, grid: tuple[int, ...]) -> Any:
-    """The parameter [batch] with axes of length 1 for the grid."""
-    shape = np.shape(parameter)
-    return namespace(parameter).reshape(parameter, (*shape, *(1 for _ in grid)))
-
-
 def _sines_fused(
     xp: Any, parameters: list[Any], basis: list[Any], square: Any, b_factor: Any, scale: Any, dtype: np.dtype
 ) -> Any:
     """For JAX: one pass that the compiler fuses. Sum in turns without the whole ones, sine, envelope."""
     grid = np.broadcast_shapes(*(np.shape(b) for b in basis))
     pairs = zip(parameters, basis)
-    turns = sum(
-        _partial_turns(_against_grid(parameter, grid), polynomial, dtype, xp) for parameter, polynomial in pairs
-    )
+    turns = sum(partial_turns(against_grid(parameter, grid), polynomial, dtype, xp) for parameter, polynomial in pairs)
     values = xp.sin(2 * math.pi * (turns - xp.round(turns)))
-    if _is_present(b_factor, 0.0):
-        values = values * xp.exp(-0.25 * _against_grid(b_factor, grid) * square)
-    if _is_present(scale, 1.0):
-        values = values * _against_grid(scale, grid)
+    if is_present(b_factor, 0.0):
+        values = values * xp.exp(-0.25 * against_grid(b_factor, grid) * square)
+    if is_present(scale, 1.0):
+        values = values * against_grid(scale, grid)
     return values.astype(dtype)
-
-
-def _partial_turns(parameter: Any, polynomial: Any, dtype: np.dtype, xp: Any) -> Any:
-    """`parameter * polynomial` less a whole number, to 1e-7 in float32 although the product may be a thousand turns.
-
-    Each factor is split into its upper 12 bits and the rest. The product of the upper parts fits the 24 bits of
-    float32, so that removing its whole turns is exact, and the other products are small.
-    """
-    if namespace(parameter, polynomial) is np:
-        turns = np.multiply(parameter, polynomial)
-        return xp.asarray(turns - np.rint(turns), dtype=dtype)
-    if dtype == np.float64:
-        return parameter * polynomial
-    upper, lower = _split(parameter, dtype, xp)
-    upper_polynomial, lower_polynomial = _split(polynomial, dtype, xp)
-    large = upper * upper_polynomial
-    return (large - xp.round(large)) + (upper * lower_polynomial + lower * (upper_polynomial + lower_polynomial))
-
-
-def _split(values: Any, dtype: np.dtype, xp: Any) -> tuple[Any, Any]:
-    """The upper 12 bits of the values and the rest; values known in double keep the digits that float32 would lose."""
-    if namespace(values) is np:
-        mantissa, exponent = np.frexp(np.asarray(values, dtype=np.float64))
-        upper = np.ldexp(np.rint(np.ldexp(mantissa, 12)), exponent - 12)
-        return xp.asarray(upper, dtype=dtype), xp.asarray(values - upper, dtype=dtype)
-    from jax.lax import reduce_precision
-
-    rounded = values.astype(dtype)
-    upper = reduce_precision(rounded, exponent_bits=8, mantissa_bits=11)
-    return upper, rounded - upper
 
 
 def _sines_in_blocks(
@@ -257,7 +220,7 @@ def _sines_in_blocks(
     left = np.stack([_flat(parameter, batch, np.float64) for parameter in parameters], axis=1)
     right = np.stack([_flat(polynomial, grid, np.float64) for polynomial in basis])
     squares, decays, scales = _flat(square, grid, dtype), _flat(b_factor, batch, dtype), _flat(scale, batch, dtype)
-    damped, scaled = _is_present(b_factor, 0.0), _is_present(scale, 1.0)
+    damped, scaled = is_present(b_factor, 0.0), is_present(scale, 1.0)
 
     values = np.empty((left.shape[0], right.shape[1]), dtype)
     step = max(1, BLOCK // max(1, right.shape[1]))
@@ -276,26 +239,6 @@ def _sines_in_blocks(
 
 def _flat(values: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return np.broadcast_to(np.asarray(values, dtype=dtype), shape).reshape(-1)
-
-
-def _is_present(value: Any, neutral: float) -> bool:
-    """Whether a factor does anything: False only for a concrete value that is neutral throughout."""
-    if isinstance(value, int | float | np.ndarray | np.generic):
-        return bool(np.any(np.asarray(value) != neutral))
-    return True
-
-
-def _result_dtype(xp: Any, asked: Any, frequencies: tuple[Any, ...], parameters: tuple[Any, ...]) -> np.dtype:
-    """The asked dtype, else that of the frequencies, else that of the parameters.
-
-    JAX without double precision has no float64 to give.
-    """
-    if asked is None:
-        arrays = frequencies if any(hasattr(k, "dtype") for k in frequencies) else parameters
-        asked = float_dtype(*(a for a in arrays if a is not None))
-    widest = np.dtype(xp.zeros(()).dtype)
-    asked = np.dtype(asked)
-    return widest if asked.itemsize > widest.itemsize else asked
 
 
 def _true_frequencies(group: OpticsGroup, kx: Any, ky: Any) -> tuple[Any, Any]:
