@@ -22,7 +22,7 @@ def story_section(settings: SimulateParticles, comparison: Comparison) -> Sectio
     text = (
         f"A computer played the microscope: from an atomic model it made {settings.count:,} images, each of the same "
         "particle in a random orientation, blurred by the optics and buried in noise "
-        f"{1 / settings.snr:.0f} times as strong as the signal. From these images and their orientations the map below "
+        f"{1 / settings.signal_to_noise:.0f} times as strong as the signal. From these images and their orientations the map below "
         "was reconstructed.\n\n"
         "With real data nobody knows the truth. There the particles are divided into two halves, a map is made from "
         f"each, and their agreement says how far the map can be believed: here to {halves}. This time the truth is "

@@ -11,25 +11,39 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from vitreous.conventions import Contrast, CtfState
+from vitreous.detection.detectors import detector
+from vitreous.detection.recording import dose_per_pixel, sparse_dose
 from vitreous.engine.compilation import use_persistent_cache
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.io.mrc_stack import StackWriter, write_volume
 from vitreous.io.particles import read_particles, write_particles
-from vitreous.jobs.job import Desk, Finding, Outcome
+from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.report import Source
+from vitreous.jobs.simulation_findings import model_findings, model_warnings, simulation_findings
 from vitreous.jobs.simulation_sections import simulation_sections
-from vitreous.jobs.specimen import Specimen
+from vitreous.jobs.specimen import Choices, Specimen, radius
+from vitreous.model.atoms import Atoms
 from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.optics.delocalisation import largest_defocus_that_fits
-from vitreous.optics.electrons import wavelength
-from vitreous.simulation.images import TRIAL_IMAGES, Projector, signal_variance, simulate_images
+from vitreous.optics.electrons import interaction_constant, wavelength
+from vitreous.scattering.ladder import scattering_model
+from vitreous.simulation.images import TRIAL_IMAGES, Projector, signal_variance
 from vitreous.simulation.noise import Noise, falling_power
 from vitreous.simulation.particles import ParticleDistribution, draw_particles
+from vitreous.simulation.recorded_images import ParticleImages, Recording
+from vitreous.simulation.wave_images import FLAT, AtomicScene
+from vitreous.specimen.potential import centre_of_mass
+from vitreous.specimen.profiles import atom_profiles
 from vitreous.units import KILOVOLT, MICROMETRE, MILLIMETRE
 
 STACK = "particles.mrcs"
+SNR = 0.1
+DETECTOR = "ideal"
+SLICE_THICKNESS = 5.0  # angstrom
+THREADS = 2
+ModelName = Literal["projection", "weak_phase", "phase_object", "ewald", "thick_phase_grating", "rytov", "multislice"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +62,37 @@ class SimulateParticles:
         Pixel size in angstrom. Needed for a model; for a map it replaces the one of its header.
     count
         Number of particles.
+    resolution
+        Finest detail in angstrom that the images must be able to show: a pixel size too coarse for it is refused.
+    assembly
+        Assembly of the model's file to build, such as 1; ncs for the copies of its non-crystallographic symmetry,
+        unit_cell for one cell of its crystal. By default the atoms as they stand in the file.
+    ensemble_model
+        Number of the model to take of an ensemble; by default the first.
+    ions
+        What to do with charged atoms that stand alone, for which there are no scattering factors: refuse, neutral (the
+        factors of neutral atoms), or omit.
+    hydrogens
+        Hydrogens as they are in the file, or implicit: those missing are added, spread around their parents.
+    solvent
+        What the atoms displace: none (vacuum), or displaced, a continuum of ice.
+    inner_potential
+        Mean inner potential of the displaced solvent in volt; 4.526 (ice of 0.93 g/cm³) unless given.
+    model
+        How electrons are scattered: projection (the image is linear in the projected map), or a wave through the atoms
+        of each particle: weak_phase, phase_object, ewald, thick_phase_grating, rytov, multislice.
+    slice_thickness
+        Thickness in angstrom of the slabs into which the models with depth cut the atoms; 5 unless given.
     snr
-        Signal-to-noise ratio: the variance of a noiseless image over all its pixels, CTF included, divided by the
-        variance of the noise in a pixel.
+        Signal-to-noise ratio: the variance of a noiseless projection image over all its pixels, CTF included, divided by
+        the variance of the noise in a pixel; 0.1 unless given.
     noise
-        Spectrum of the noise: white, falling as 1 / (1 + (10 Å k)²), or none.
+        Spectrum of the noise: white (unless given), falling as 1 / (1 + (10 Å k)²), or none.
+    dose
+        Electrons per square angstrom that a detector records, instead of noise. Images are then counts, less those of an
+        empty pixel.
+    detector
+        Detector that records the dose, by name (ideal, k2, k3, falcon3, falcon4, ...); ideal unless given.
     defocus_um
         Smallest and largest defocus in micrometre, positive for underfocus; each particle's is drawn evenly between
         them.
@@ -82,8 +122,19 @@ class SimulateParticles:
     box: int | None = field(default=None, kw_only=True)
     pixel_size: float | None = field(default=None, kw_only=True)
     count: int = field(default=1000, kw_only=True)
-    snr: float = field(default=0.1, kw_only=True)
-    noise: Literal["white", "falling", "none"] = field(default="white", kw_only=True)
+    resolution: float | None = field(default=None, kw_only=True)
+    assembly: str | None = field(default=None, kw_only=True)
+    ensemble_model: int | None = field(default=None, kw_only=True)
+    ions: Literal["refuse", "neutral", "omit"] = field(default="refuse", kw_only=True)
+    hydrogens: Literal["file", "implicit"] = field(default="file", kw_only=True)
+    solvent: Literal["none", "displaced"] = field(default="none", kw_only=True)
+    inner_potential: float | None = field(default=None, kw_only=True)
+    model: ModelName = field(default="projection", kw_only=True)
+    slice_thickness: float | None = field(default=None, kw_only=True)
+    snr: float | None = field(default=None, kw_only=True)
+    noise: Literal["white", "falling", "none"] | None = field(default=None, kw_only=True)
+    dose: float | None = field(default=None, kw_only=True)
+    detector: str | None = field(default=None, kw_only=True)
     defocus_um: tuple[float, float] = field(default=(0.8, 2.0), kw_only=True)
     astigmatism: float = field(default=200.0, kw_only=True)
     voltage_kv: float = field(default=300.0, kw_only=True)
@@ -99,7 +150,7 @@ class SimulateParticles:
     name: ClassVar[str] = "simulate particles"
 
     def __post_init__(self) -> None:
-        positive = ("box", "pixel_size", "count", "snr", "voltage_kv")
+        positive = ("box", "pixel_size", "count", "snr", "voltage_kv", "resolution", "slice_thickness", "dose")
         for name in (*positive, "astigmatism", "shift", "cs_mm", "seed"):
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if value is None:
@@ -113,36 +164,123 @@ class SimulateParticles:
         low, high = self.defocus_um
         if not -math.inf < low <= high < math.inf:
             raise SettingsProblem(f"--defocus-um {low} {high}", "two numbers of micrometres, the smaller first")
+        scattering_model(self.model)
+        self.refuse_meaningless()
+        if self.dose is not None:
+            detector(self.detector or DETECTOR, self.voltage)
+
+    def refuse_meaningless(self) -> None:
+        """Options of which one makes another do nothing."""
+        if self.dose is None and self.detector is not None:
+            raise SettingsProblem(f"--detector {self.detector} without a dose", "--dose, in electrons per Å²")
+        if self.dose is not None and (given := [n for n in ("snr", "noise") if getattr(self, n) is not None]):
+            raise SettingsProblem(
+                f"--dose with --{' and --'.join(given)}", "one source of noise", "leave either of them out"
+            )
+        if self.noise == "none" and self.snr is not None:
+            raise SettingsProblem(f"--noise none with --snr {self.snr:g}", "one of the two")
+        if self.slice_thickness is not None and self.model in ("projection", *FLAT):
+            raise SettingsProblem(
+                f"--slice-thickness with --model {self.model}, which has no depth", "a model with slabs: multislice"
+            )
 
     def inputs(self) -> list[Path]:
         return [path for path in (self.sample.file, self.poses) if path is not None]
 
     @property
+    def voltage(self) -> float:
+        return self.voltage_kv * KILOVOLT
+
+    @property
     def sample(self) -> Specimen:
-        return Specimen(self.specimen, self.box, self.pixel_size, self.b_factor)
+        choices = Choices(
+            self.assembly, self.ensemble_model, self.ions, self.hydrogens, self.solvent, self.inner_potential
+        )
+        return Specimen(self.specimen, self.box, self.pixel_size, self.b_factor, choices)
 
     def run(self, desk: Desk) -> Outcome:
         use_persistent_cache()
-        specimen, radius = self.sample.volume()
+        model = self.sample.atomic_model()
+        if model is None and self.model != "projection":
+            raise SettingsProblem(
+                f"--model {self.model} for the map {self.specimen}", "an atomic model, which a wave can go through"
+            )
+        if self.pixel_size is not None:
+            self.check_resolution(self.pixel_size)
+        specimen = self.sample.map() if model is None else self.sample.model_volume(model.atoms)
+        self.check_resolution(specimen.pixel_size)
         distribution = self.distribution(specimen)
         particles = draw_particles(distribution, self.count, STACK)
-        projector = Projector(specimen)
-        variance = signal_variance(projector, draw_particles(distribution, TRIAL_IMAGES))
-        if not variance > 0:
-            raise DataProblem(f"{self.specimen} gives images without any signal", "a specimen with density in the box")
-        # The noise gets the standard deviation 1 (without noise, the signal does), and the truth is scaled to suit.
-        scale = math.sqrt((1.0 if self.noise == "none" else self.snr) / variance)
+        plain = ParticleImages(Projector(specimen), None if model is None else self.scene(model.atoms, specimen))
+        scale = self.scale(plain.projector, distribution)
         truth = Volume(specimen.data * np.float32(scale), specimen.pixel_size)
-        projector, noise = projector.times(scale), self.noise_model(truth)
-        self.write_images(desk, simulate_images(projector, particles, noise), truth.pixel_size)
+        images = ParticleImages(
+            plain.projector.times(scale),
+            None if plain.scene is None else plain.scene.times(scale),
+            self.noise_model(truth),
+            threads=THREADS,
+        )
+        self.write_images(desk, images.written(particles), truth.pixel_size)
         write_volume(desk.folder / "truth_map.mrc", truth, label="vitreous truth: the particles are its projections")
         write_particles(desk.folder / "particles.star", particles)
         write_particles(desk.folder / "particles_unposed.star", replace(particles, pose=None))
-        outcome = self.outcome(truth, particles, scale)
-        outcome.warnings = self.warnings(truth, radius)
+        outcome = self.outcome(truth, images, particles, scale)
+        outcome.warnings = self.warnings(truth, None if model is None else radius(model.atoms))
+        if model is not None:
+            outcome.findings += model_findings(model)
+            outcome.warnings += model_warnings(self, model, truth.pixel_size)
         sources = [Source(self.sample.source)] if self.sample.bundled else []
-        outcome.sections = simulation_sections(outcome, truth, projector, particles, noise, sources)
+        outcome.sections = simulation_sections(outcome, truth, images, particles, sources)
         return outcome
+
+    def check_resolution(self, pixel_size: float) -> None:
+        if self.resolution is not None and 2 * pixel_size > self.resolution:
+            raise SettingsProblem(
+                f"pixels of {pixel_size:g} A for a resolution of {self.resolution:g} A",
+                f"at most {self.resolution / 2:g} A, half of the finest detail",
+                "give a smaller --pixel-size",
+            )
+
+    def scene(self, atoms: Atoms, volume: Volume) -> AtomicScene | None:
+        """The atoms for waves to go through; None for images that are projections of the map."""
+        if self.model == "projection":
+            return None
+        return AtomicScene(
+            position=np.asarray(atoms.position - centre_of_mass(atoms), dtype=np.float64),
+            profiles=atom_profiles(atoms, extra_b_factor=self.b_factor, displaced=self.sample.displaced(atoms)),
+            box=volume.box,
+            pixel_size=volume.pixel_size,
+            model=scattering_model(self.model),
+            slice_thickness=self.slab,
+            volume=volume,
+        )
+
+    def scale(self, projector: Projector, distribution: ParticleDistribution) -> float:
+        """What the specimen is multiplied by.
+
+        Counts have their own scale: an image is E (1 - I), of a weak object E 2 sigma p times the projected volts. Otherwise
+        the noise gets the standard deviation 1 (without noise, the signal does).
+        """
+        variance = signal_variance(projector, draw_particles(distribution, TRIAL_IMAGES))
+        if not variance > 0:
+            raise DataProblem(f"{self.specimen} gives images without any signal", "a specimen with density in the box")
+        if self.dose is not None:
+            recording = self.recording(projector.pixel_size)
+            return recording.empty * 2 * interaction_constant(self.voltage) * projector.pixel_size
+        return math.sqrt((1.0 if self.noise == "none" else self.signal_to_noise) / variance)
+
+    @property
+    def signal_to_noise(self) -> float:
+        return SNR if self.snr is None else self.snr
+
+    @property
+    def slab(self) -> float:
+        return SLICE_THICKNESS if self.slice_thickness is None else self.slice_thickness
+
+    def recording(self, pixel_size: float) -> Recording:
+        assert self.dose is not None
+        camera = detector(self.detector or DETECTOR, self.voltage)
+        return Recording(camera, dose_per_pixel(self.dose, pixel_size), self.seed)
 
     def distribution(self, volume: Volume) -> ParticleDistribution:
         optics = OpticsGroup(
@@ -173,7 +311,9 @@ class SimulateParticles:
             raise DataProblem(f"{self.poses} gives no orientations", "angles for each particle")
         return pose.euler
 
-    def noise_model(self, volume: Volume) -> Noise | None:
+    def noise_model(self, volume: Volume) -> Noise | Recording | None:
+        if self.dose is not None:
+            return self.recording(volume.pixel_size)
         if self.noise == "none":
             return None
         power = falling_power(volume.box, volume.pixel_size) if self.noise == "falling" else None
@@ -203,41 +343,15 @@ class SimulateParticles:
                 f"{largest / MICROMETRE:.2f} µm (N p² / λ) the CTF oscillates faster than the box samples it, and "
                 "signal wraps round its edges. Use a larger --box."
             )
+        if self.dose is not None and (sparse := sparse_dose(dose_per_pixel(self.dose, volume.pixel_size))):
+            found.append(sparse[0].upper() + sparse[1:])
         return found
 
-    def outcome(self, truth: Volume, particles: Particles, scale: float) -> Outcome:
-        assert particles.ctf is not None
-        box, pixel_size = truth.box, truth.pixel_size
-        low, high = (float(f(particles.ctf.defocus)) / MICROMETRE for f in (np.min, np.max))
-        snr = None if self.noise == "none" else self.snr
-        findings = [
-            Finding(
-                "particles",
-                "particles",
-                self.count,
-                "",
-                "Images in particles.mrcs; the STAR file says how each was made.",
-            ),
-            Finding(
-                "box", "box", box, "px", f"Pixels of {pixel_size:.4g} Å: nothing finer than {2 * pixel_size:.2f} Å."
-            ),
-            Finding("snr", "signal-to-noise", snr, "", SNR_MEANING, 3),
-            Finding(
-                "defocus_lowest_um", "lowest defocus", low, "µm", "Low defocus: weak contrast, detail in its place."
-            ),
-            Finding(
-                "defocus_highest_um", "highest defocus", high, "µm", "High defocus: contrast, detail carried far away."
-            ),
-            Finding("scale", "scale", scale, "", SCALE_MEANING, 6),
-        ]
-        outcome = Outcome(findings, title=f"Simulated particles of {self.sample.name}")
-        outcome.subtitle = f"{self.count:,} particles, {box} px of {pixel_size:.4g} Å, {self.voltage_kv:g} kV"
-        outcome.tables = {"pixel_size_angstrom": pixel_size, "specimen": self.sample.source}
+    def outcome(self, truth: Volume, images: ParticleImages, particles: Particles, scale: float) -> Outcome:
+        outcome = Outcome(title=f"Simulated particles of {self.sample.name}")
+        outcome.findings = simulation_findings(self, images, particles, scale)
+        outcome.subtitle = (
+            f"{self.count:,} particles, {truth.box} px of {truth.pixel_size:.4g} Å, {self.voltage_kv:g} kV"
+        )
+        outcome.tables = {"pixel_size_angstrom": truth.pixel_size, "specimen": self.sample.source}
         return outcome
-
-
-SNR_MEANING = "Variance of a noiseless image over all its pixels, CTF included, divided by the variance of the noise."
-SCALE_MEANING = (
-    "truth_map.mrc is the specimen times this number: the noise of the images then has standard deviation 1 (without "
-    "noise, the signal has)."
-)
