@@ -52,6 +52,24 @@ COMMANDS = (
         "Make particle images of a model or a map, with the truth",
         "vitreous simulate particles model.cif --box 64 --pixel-size 4 --out simulated",
     ),
+    Command(
+        ("simulate", "micrograph"),
+        "simulate_micrograph",
+        "Make micrographs of particles in ice, with the truth",
+        "vitreous simulate micrograph model.cif --pixel-size 2 --size 512 --particles 10 --out micrographs",
+    ),
+    Command(
+        ("simulate", "plan"),
+        "simulate_plan",
+        "Say which scattering model suffices for a thickness, a voltage and a resolution",
+        "vitreous simulate plan --thickness 300 --voltage-kv 300 --resolution 4",
+    ),
+    Command(
+        ("ctf", "apply"),
+        "ctf_apply",
+        "Correct a micrograph for its CTF, flat or tilted",
+        "vitreous ctf apply micrograph.mrc --defocus-um 1.5 1.4 --tilt-deg 30 --out corrected",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
         ("postprocess",),
@@ -71,6 +89,12 @@ COMMANDS = (
         "convert",
         "Convert particle files (STAR, .cs) and maps",
         "vitreous convert particles.star particles.cs",
+    ),
+    Command(
+        ("conformance",),
+        "conformance",
+        "Hold this program, or another, against the numbers of the physics contract",
+        "vitreous conformance --section b1 b5",
     ),
 )
 
@@ -126,8 +150,9 @@ def dispatch(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"vitreous {' '.join(command.words)}: interrupted, nothing was left behind", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        left = interrupt.args[0] if interrupt.args else "nothing was left behind"
+        print(f"vitreous {' '.join(command.words)}: interrupted, {left}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone: nothing to say to anyone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

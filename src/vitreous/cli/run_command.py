@@ -33,7 +33,7 @@ def run_command(command: Command, function: Callable[..., int | None], arguments
     name = " ".join(("vitreous", *command.words))
     app = App(
         name=name,
-        default_parameter=Parameter(negative_iterable=()),
+        default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
         help=f"{command.summary}.\n\nExample: `{command.example}`",
         version_flags=(),
         result_action="return_value",

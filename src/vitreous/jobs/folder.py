@@ -12,6 +12,7 @@ A job works in a hidden folder beside its own, which takes the name of the job f
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -25,9 +26,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+import vitreous
 from vitreous.errors import OutputProblem
+from vitreous.io.files import require_file
 from vitreous.jobs.job import Desk, Job, Outcome, ProgressOf, quiet
-from vitreous.jobs.provenance import provenance
+from vitreous.jobs.provenance import fingerprint, provenance
 
 FINISHED = "result.json"
 
@@ -42,7 +45,7 @@ def run_job(
     """
     refuse_occupied(out, force)
     started, clock = datetime.now(UTC), time.perf_counter()
-    with work_folder(out) as folder:
+    with work_folder(out, resume_key(job)) as folder:
         outcome = job.run(Desk(folder, progress))
         record = provenance(
             command or ["vitreous", job.name],
@@ -82,15 +85,39 @@ def refuse_occupied(out: Path, force: bool) -> None:
         )
 
 
+def resume_key(job: Job) -> str | None:
+    """What names the work of a job that can go on where it was interrupted: its settings, inputs and program. None for
+    jobs that start anew (those without `resumable`).
+    """
+    if not getattr(job, "resumable", False):
+        return None
+    settings = plain(dataclasses.asdict(job))  # type: ignore[call-overload]
+    made_of = [
+        vitreous.__version__,
+        job.name,
+        settings,
+        [fingerprint(require_file(path))["sha256"] for path in job.inputs()],
+    ]
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:12]
+
+
 @contextmanager
-def work_folder(out: Path) -> Iterator[Path]:
-    """A folder beside `out` to work in. It becomes `out` when the block ends and is removed if the block fails."""
+def work_folder(out: Path, key: str | None = None) -> Iterator[Path]:
+    """A folder beside `out` to work in. It becomes `out` when the block ends and is removed if the block fails.
+
+    With a `key` what a failed block has finished is kept, and the next block with the same key finds it again; a job then
+    puts files into the folder only when they are complete.
+    """
     out = Path(os.path.abspath(out))
-    work = out.with_name(f".{out.name}.{os.getpid()}.partial")
+    work = out.with_name(f".{out.name}.{key or os.getpid()}.partial")
     try:
-        work.mkdir(parents=True)
+        work.mkdir(parents=True, exist_ok=key is not None)
         yield work
         replace_folder(work, out)
+    except KeyboardInterrupt:
+        if key is None or not _holds_files(work):
+            raise
+        raise KeyboardInterrupt("what is finished is kept: the same command goes on from there") from None
     except OSError as error:
         raise OutputProblem(
             f"{out} cannot be written: {error.strerror or error}",
@@ -98,7 +125,12 @@ def work_folder(out: Path) -> Iterator[Path]:
             "choose another --out",
         ) from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if key is None or not _holds_files(work):
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.rglob("*"))
 
 
 def replace_folder(work: Path, out: Path) -> None:

@@ -22,6 +22,13 @@ class Quantity(IntEnum):
     SHIFT = 3
     HALF_SET = 4
     NOISE = 5
+    # Of micrographs: image_stream(key, particle, micrograph) or image_stream(key, micrograph).
+    POSITION = 6
+    PLACEMENT = 7
+    MICROGRAPH_CTF = 8
+    ICE = 9
+    RECORDING = 10
+    DRIFT = 11
 
 
 def stream(seed: int, quantity: Quantity) -> np.random.Generator:

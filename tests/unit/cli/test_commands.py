@@ -12,14 +12,14 @@ import pytest
 
 from vitreous.cli import COMMANDS, dispatch, find, overview
 from vitreous.io.mrc import read_volume
-from vitreous.io.mrc_stack import write_volume
+from vitreous.io.mrc_stack import write_stack, write_volume
 from vitreous.io.particles import read_particles
 from vitreous.model.volume import Volume
 
 
 @pytest.fixture
 def folder(blob_files, tmp_path, monkeypatch):
-    """A working folder with particles.star, map.mrc, two half maps and a model, in which the examples run."""
+    """A working folder with particles.star, map.mrc, two half maps and a micrograph, in which the examples run."""
     for name in ("p.mrcs", "particles.star", "map.mrc"):
         (tmp_path / name).symlink_to(blob_files / name)
     truth = read_volume(blob_files / "map.mrc")
@@ -27,6 +27,7 @@ def folder(blob_files, tmp_path, monkeypatch):
     for half in (1, 2):
         noisy = truth.data + rng.normal(0, 0.05, truth.data.shape)
         write_volume(tmp_path / f"half{half}.mrc", Volume(noisy.astype(np.float32), truth.pixel_size))
+    write_stack(tmp_path / "micrograph.mrc", rng.normal(100, 10, (1, 96, 80)).astype(np.float32), 2.0)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -37,7 +38,7 @@ def run(*words: str, capsys) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-LONG = {"demo", "simulate particles"}  # these examples have tests of their own
+LONG = {"demo", "simulate particles", "simulate micrograph"}  # these examples have tests of their own
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,15 @@ def test_the_simulation_example_runs(folder, capsys):
     words[words.index("model.cif")] = "bundled:4ake"
     code, _, _ = run(*words, "--count", "20", capsys=capsys)
     assert code == 0 and (folder / "simulated" / "particles.star").is_file()
+
+
+@pytest.mark.slow
+def test_the_example_of_micrographs_runs(folder, capsys):
+    command = next(c for c in COMMANDS if c.words == ("simulate", "micrograph"))
+    words = shlex.split(command.example)[1:]
+    words[words.index("model.cif")] = "bundled:4ake"
+    code, out, _ = run(*words, capsys=capsys)
+    assert code == 0 and "particles" in out and (folder / "micrographs" / "coordinates.star").is_file()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))
