@@ -30,8 +30,11 @@ ROOMS = (
     "fourier",
     "optics",
     "specimen",
+    "scattering",
+    "detection",
     "reconstruction",
     "simulation",
+    "conformance",
     "jobs",
     "reference",
 )
