@@ -19,6 +19,7 @@ from vitreous.io.mrc import read_header, read_image
 from vitreous.io.mrc_stack import StackWriter
 from vitreous.jobs.ctf_sections import ctf_sections
 from vitreous.jobs.job import Desk, Finding, Outcome, ProgressOf, quiet
+from vitreous.jobs.ranges import refuse_amplitude_contrast, refuse_numbers
 from vitreous.optics.delocalisation import delocalisation, is_aliased
 from vitreous.optics.tilt import TiltedCtf, tilted_contrast_adjoint
 from vitreous.optics.tilt_correction import phase_flipped, wiener_filtered
@@ -87,21 +88,17 @@ class ApplyCtf:
     name: ClassVar[str] = "ctf apply"
 
     def __post_init__(self) -> None:
-        for name in ("voltage_kv", "snr", "pixel_size"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise SettingsProblem(f"--{name.replace('_', '-')} {value}", "a positive number")
-        numbers = (*self.defocus_um, self.angle_deg, self.cs_mm, self.phase_shift_deg, self.tilt_axis_deg)
-        if not all(math.isfinite(number) for number in numbers) or self.cs_mm < 0:
-            raise SettingsProblem(
-                "a defocus, an angle, a phase shift or a --cs-mm that is no number", "finite numbers, --cs-mm 0 or more"
-            )
+        refuse_numbers(
+            self,
+            positive=("voltage_kv", "snr", "pixel_size"),
+            not_negative=("cs_mm",),
+            finite=("defocus_um", "angle_deg", "phase_shift_deg", "tilt_axis_deg"),
+        )
         if max(abs(defocus) for defocus in self.defocus_um) > 100:
             raise SettingsProblem(
                 f"--defocus-um {self.defocus_um[0]:g} {self.defocus_um[1]:g}", "micrometres below 100"
             )
-        if not -1 <= self.amplitude_contrast <= 1:
-            raise SettingsProblem(f"--amplitude-contrast {self.amplitude_contrast}", "a fraction from -1 to 1")
+        refuse_amplitude_contrast(self.amplitude_contrast)
         if not abs(self.tilt_deg) <= 85:
             raise SettingsProblem(f"--tilt-deg {self.tilt_deg}", "an angle from -85 to 85")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from vitreous.jobs.job import Outcome
 from vitreous.jobs.pictures import png_bytes
 from vitreous.jobs.report import Figure, Section, Source, Table
 from vitreous.model.microscope import Microscope
-from vitreous.optics.ctf import ctf
+from vitreous.optics.lens import sine_of
 from vitreous.optics.zeros import ctf_zeros
 from vitreous.units import DEGREE, MICROMETRE
 
@@ -242,16 +243,7 @@ def spectrum_picture(power: np.ndarray, plan: MicrographPlan, *, show: float = 1
     trend = np.interp(np.sqrt(kx * kx + ky * ky) * size * pixel_size, shells, smooth)
     flat = full(np.log(power / trend + 1e-6))
     kx, ky = frequencies((size, size), pixel_size, half=False)
-    expected = ctf(
-        kx,
-        ky,
-        microscope.defocus,
-        np.asarray(microscope.astigmatism, dtype=np.float64),
-        voltage=microscope.voltage,
-        spherical_aberration=microscope.spherical_aberration,
-        amplitude_contrast=plan.amplitude_contrast,
-        phase_shift=microscope.phase_shift,
-    )
+    expected = sine_of(replace(microscope, amplitude_contrast=plan.amplitude_contrast), kx, ky)
     shown = 2 * int(size * show / 2)
     left = grey_picture(crop_real(flat, shown, 2), upwards=False, percentile=1.0)
     right = grey_picture(crop_real(np.fft.fftshift(expected**2), shown, 2), upwards=False, percentile=0.0)

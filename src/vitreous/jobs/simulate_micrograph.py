@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,16 +20,16 @@ from vitreous.io.mrc_stack import StackWriter, write_volume
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.micrograph_plan import FOLDER, NO_DETECTOR, MicrographPlan
 from vitreous.jobs.micrograph_sections import micrograph_sections
+from vitreous.jobs.ranges import option, refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
 from vitreous.jobs.report import Source
 from vitreous.jobs.specimen import Specimen
 from vitreous.model.volume import Volume
 from vitreous.optics.depth import depth_of_field
-from vitreous.scattering.ladder import ScatteringModel
+from vitreous.scattering.ladder import FLAT, ScatteringModel
 from vitreous.scattering.propagation import BAND_LIMIT
 from vitreous.simulation.field_multislice import FieldStack, multislice_intensity
 from vitreous.simulation.micrograph import expected_intensity
 from vitreous.simulation.particle_potential import ParticlePotential
-from vitreous.simulation.patches import FLAT
 from vitreous.simulation.streams import Quantity, image_stream, stream_key
 from vitreous.specimen.ice import ice_slabs
 from vitreous.units import DEGREE, MICROMETRE
@@ -162,29 +161,20 @@ class SimulateMicrograph:
     def refuse_numbers(self) -> None:
         """Raise SettingsProblem for a number that cannot be."""
         positive = ("pixel_size", "count", "distance", "resolution", "slice_thickness", "ice_thickness", "dose")
-        positive += ("frames", "voltage_kv")
         not_negative = ("particles", "drift", "astigmatism", "cs_mm", "cc_mm", "energy_fwhm_ev", "seed")
-        not_negative += ("convergence_one_over_e_mrad", "ice_b_factor")
-        for name in (*positive, *not_negative):
-            value = getattr(self, name)
-            if value is not None and (not 0 <= value < math.inf or (name in positive and value == 0)):
-                raise SettingsProblem(
-                    f"{option(name)} {value:g}", "a positive number" if name in positive else "0 or more"
-                )
-        for name in ("b_factor", "phase_shift_deg", "tilt_deg", "tilt_axis_deg", "volts_per_unit"):
-            value = getattr(self, name)
-            if value is not None and not math.isfinite(value):
-                raise SettingsProblem(f"{option(name)} {value}", "a finite number")
+        refuse_numbers(
+            self,
+            positive=(*positive, "frames", "voltage_kv"),
+            not_negative=(*not_negative, "convergence_one_over_e_mrad", "ice_b_factor"),
+            finite=("b_factor", "phase_shift_deg", "tilt_deg", "tilt_axis_deg", "volts_per_unit"),
+        )
         if not 1 <= len(self.size) <= 2 or min(self.size) < SMALLEST:
             shown = " ".join(map(str, self.size))
             raise SettingsProblem(f"--size {shown}", f"one or two numbers of pixels, {SMALLEST} or more")
         if not abs(self.tilt_deg) < STEEPEST:
             raise SettingsProblem(f"--tilt-deg {self.tilt_deg:g}", f"less than {STEEPEST:g} degrees either way")
-        low, high = self.defocus_um
-        if not -math.inf < low <= high < math.inf:
-            raise SettingsProblem(f"--defocus-um {low} {high}", "two numbers of micrometres, the smaller first")
-        if self.amplitude_contrast is not None and not -1 <= self.amplitude_contrast <= 1:
-            raise SettingsProblem(f"--amplitude-contrast {self.amplitude_contrast}", "a fraction from -1 to 1")
+        refuse_defocus_range(self.defocus_um)
+        refuse_amplitude_contrast(self.amplitude_contrast)
 
     def refuse_without_effect(self) -> None:
         """Raise SettingsProblem for an option that another makes meaningless."""
@@ -400,11 +390,6 @@ def _kept(frames: Iterator[np.ndarray], writer: StackWriter) -> Iterator[np.ndar
 def share_of(progress: Progress, number: int, count: int) -> Progress:
     """The progress of one micrograph of several as a part of the whole."""
     return lambda done, total: progress(number * STEPS + done * STEPS // max(1, total), count * STEPS)
-
-
-def option(name: str) -> str:
-    """A field as the command line calls it."""
-    return "--" + name.replace("_", "-")
 
 
 TRANSMITTED = "The part of the electrons that pass the ice without losing energy: exp(-t / mean free path)."

@@ -18,6 +18,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.io.mrc_stack import StackWriter, write_volume
 from vitreous.io.particles import read_particles, write_particles
 from vitreous.jobs.job import Desk, Outcome
+from vitreous.jobs.ranges import refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
 from vitreous.jobs.report import Source
 from vitreous.jobs.simulation_findings import model_findings, model_warnings, simulation_findings
 from vitreous.jobs.simulation_sections import simulation_sections
@@ -28,12 +29,12 @@ from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.optics.delocalisation import largest_defocus_that_fits
 from vitreous.optics.electrons import interaction_constant, wavelength
-from vitreous.scattering.ladder import scattering_model
+from vitreous.scattering.ladder import FLAT, scattering_model
 from vitreous.simulation.images import TRIAL_IMAGES, Projector, signal_variance
 from vitreous.simulation.noise import Noise, falling_power
 from vitreous.simulation.particles import ParticleDistribution, draw_particles
 from vitreous.simulation.recorded_images import ParticleImages, Recording
-from vitreous.simulation.wave_images import FLAT, AtomicScene
+from vitreous.simulation.wave_images import AtomicScene
 from vitreous.specimen.potential import centre_of_mass
 from vitreous.specimen.profiles import atom_profiles
 from vitreous.units import KILOVOLT, MICROMETRE, MILLIMETRE
@@ -150,20 +151,14 @@ class SimulateParticles:
     name: ClassVar[str] = "simulate particles"
 
     def __post_init__(self) -> None:
-        positive = ("box", "pixel_size", "count", "snr", "voltage_kv", "resolution", "slice_thickness", "dose")
-        for name in (*positive, "astigmatism", "shift", "cs_mm", "seed"):
-            value, option = getattr(self, name), f"--{name.replace('_', '-')}"
-            if value is None:
-                continue
-            if not 0 <= value < math.inf or (name in positive and value == 0):
-                raise SettingsProblem(f"{option} {value}", "a positive number" if name in positive else "0 or more")
-        if not -1 <= self.amplitude_contrast <= 1:
-            raise SettingsProblem(f"--amplitude-contrast {self.amplitude_contrast}", "a fraction from -1 to 1")
-        if not math.isfinite(self.b_factor):
-            raise SettingsProblem(f"--b-factor {self.b_factor}", "a finite number")
-        low, high = self.defocus_um
-        if not -math.inf < low <= high < math.inf:
-            raise SettingsProblem(f"--defocus-um {low} {high}", "two numbers of micrometres, the smaller first")
+        refuse_numbers(
+            self,
+            positive=("box", "pixel_size", "count", "snr", "voltage_kv", "resolution", "slice_thickness", "dose"),
+            not_negative=("astigmatism", "shift", "cs_mm", "seed"),
+            finite=("b_factor",),
+        )
+        refuse_amplitude_contrast(self.amplitude_contrast)
+        refuse_defocus_range(self.defocus_um)
         scattering_model(self.model)
         self.refuse_meaningless()
         if self.dose is not None:
@@ -179,7 +174,7 @@ class SimulateParticles:
             )
         if self.noise == "none" and self.snr is not None:
             raise SettingsProblem(f"--noise none with --snr {self.snr:g}", "one of the two")
-        if self.slice_thickness is not None and self.model in ("projection", *FLAT):
+        if self.slice_thickness is not None and self.model in FLAT:
             raise SettingsProblem(
                 f"--slice-thickness with --model {self.model}, which has no depth", "a model with slabs: multislice"
             )

@@ -14,6 +14,7 @@ import numpy as np
 from vitreous.errors import SettingsProblem
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.plan_sections import plan_sections
+from vitreous.jobs.ranges import option
 from vitreous.jobs.specimen import Choices, Specimen, fitting_box
 from vitreous.model.atoms import Atoms
 from vitreous.model.microscope import Microscope
@@ -114,7 +115,7 @@ class SimulatePlan:
         for name, (least, most, expected) in ranges.items():
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
-                raise SettingsProblem(f"--{name.replace('_', '-')} {value:g}", expected)
+                raise SettingsProblem(f"{option(name)} {value:g}", expected)
         if self.sampling > self.resolution / 2 * BAND_LIMIT * (1 + 1e-9):
             raise SettingsProblem(
                 f"--pixel-size {self.pixel_size:g} for a resolution of {self.resolution:g} A",

@@ -11,8 +11,8 @@ from vitreous.io.atoms import AtomicModel
 from vitreous.jobs.job import Finding
 from vitreous.model.particles import Particles
 from vitreous.optics.electrons import wavelength
+from vitreous.scattering.ladder import FLAT
 from vitreous.simulation.recorded_images import ParticleImages, Recording
-from vitreous.simulation.wave_images import FLAT
 from vitreous.units import MICROMETRE
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def model_warnings(settings: SimulateParticles, model: AtomicModel, pixel_size: 
             "--hydrogens implicit."
         )
     turn = math.pi / 2 * wavelength(settings.voltage) * settings.slab / (2 * pixel_size) ** 2
-    if settings.model not in ("projection", *FLAT) and turn > LARGEST_PHASE:
+    if settings.model not in FLAT and turn > LARGEST_PHASE:
         found.append(
             f"Within slabs of {settings.slab:g} Å the phase at the finest detail turns by up to {turn:.2f} radian, "
             "which is neglected: use a smaller --slice-thickness."

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.arrays import float_dtype, namespace
+from vitreous.conventions import Contrast
 from vitreous.errors import SettingsProblem
 from vitreous.fourier.transforms import frequencies
 from vitreous.model.microscope import Microscope
@@ -19,6 +20,7 @@ from vitreous.model.slices import ExitWave
 from vitreous.optics.aberrations import beam_tilt_phase, defocus_phase, even_zernike_phase, odd_zernike_phase
 from vitreous.optics.aperture import objective_aperture
 from vitreous.optics.coherence import coherence_envelope, quadrature_nodes, source_quadrature
+from vitreous.optics.ctf import ctf
 from vitreous.optics.electrons import wavelength
 from vitreous.optics.imaging import image_of_wave, linear_image, wave_transfer
 from vitreous.optics.turns import is_present
@@ -54,7 +56,7 @@ def lens_transfer(
         beam_tilt=_or_none(microscope.beam_tilt),
         even_phase=even,
         odd_phase=odd,
-        envelope=_envelope(microscope, kx, ky),
+        envelope=coherence_of(microscope, kx, ky),
         b_factor=microscope.b_factor,
         dtype=dtype,
     )
@@ -110,7 +112,7 @@ def projection_image(
         tilted_even, tilted_odd = _tilt_phases(microscope, kx, ky)
         even = tilted_even if even is None else even + tilted_even
         odd = tilted_odd if odd is None else odd + tilted_odd
-    envelope = _envelope(microscope, kx, ky)
+    envelope = coherence_of(microscope, kx, ky)
     if microscope.aperture is not None:
         hole = objective_aperture(kx, ky, microscope.aperture, edge_width=microscope.aperture_edge)
         envelope = hole if envelope is None else envelope * hole
@@ -201,8 +203,29 @@ def _tilt_phases(microscope: Microscope, kx: Any, ky: Any) -> tuple[Any, Any]:
     return (there + opposite) / 2 - still - chi(kx, ky), (there - opposite) / 2
 
 
-def _envelope(microscope: Microscope, kx: Any, ky: Any) -> Any:
-    """The envelope of partial coherence, None for a coherent beam."""
+def sine_of(
+    microscope: Microscope,
+    kx: Float[Array, "*grid"],
+    ky: Float[Array, "*grid"],
+    *,
+    contrast: Contrast | str = Contrast.INVERTED,
+) -> Float[Array, "*grid"]:
+    """The CTF `sin(gamma)` of the defocus at z = 0, without envelopes and B factor."""
+    return ctf(
+        kx,
+        ky,
+        microscope.defocus,
+        namespace(kx, ky, *microscope.astigmatism).asarray(microscope.astigmatism),
+        voltage=microscope.voltage,
+        spherical_aberration=microscope.spherical_aberration,
+        amplitude_contrast=microscope.amplitude_contrast,
+        phase_shift=microscope.phase_shift,
+        contrast=contrast,
+    )
+
+
+def coherence_of(microscope: Microscope, kx: Any, ky: Any) -> Any:
+    """The envelope of partial coherence at z = 0 and these frequencies, None for a coherent beam."""
     if microscope.one_over_e_mrad == 0 and microscope.focal_sigma == 0:
         return None
     return coherence_envelope(

@@ -45,6 +45,11 @@ class ScatteringModel(StrEnum):
     MULTISLICE = "multislice"
 
 
+# Rungs that see the specimen through its projection alone, and those that see it on the Ewald parabola.
+FLAT = (ScatteringModel.PROJECTION, ScatteringModel.WEAK_PHASE, ScatteringModel.PHASE_OBJECT)
+CURVED = (ScatteringModel.EWALD, ScatteringModel.THICK_PHASE_GRATING, ScatteringModel.RYTOV)
+
+
 def scattering_model(name: ScatteringModel | str) -> ScatteringModel:
     """The model of that name. Raises SettingsProblem with all names if there is none."""
     try:

@@ -21,7 +21,7 @@ from vitreous.errors import SettingsProblem
 from vitreous.geometry.rotations import compose, matrix_from_rotation_vector
 from vitreous.model.microscope import Microscope
 from vitreous.model.slices import PotentialSlices
-from vitreous.scattering.ladder import ScatteringModel, scattering_model
+from vitreous.scattering.ladder import FLAT, ScatteringModel, scattering_model
 from vitreous.simulation.image_formation import electrons_per_pixel, form_image
 from vitreous.specimen.atom_transform import atom_slices, posed, projected_potential
 from vitreous.specimen.profiles import AtomProfiles
@@ -32,9 +32,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
     Array = Any  # NumPy or JAX
-
-# Rungs that see the specimen only through its projection along the beam.
-FLAT = (ScatteringModel.PROJECTION, ScatteringModel.WEAK_PHASE, ScatteringModel.PHASE_OBJECT)
 
 
 class ImageParameters(NamedTuple):

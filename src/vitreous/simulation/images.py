@@ -94,7 +94,7 @@ def simulate_images(
     that a selection of particles gets the images that it has in the whole set. Chunks do not change the images.
     `use_ctf=False` gives bare projections, shifted, with noise.
     """
-    check_particles(projector, particles, use_ctf=use_ctf)
+    check_particles(particles, projector.box, projector.pixel_size, use_ctf=use_ctf)
     waiting: tuple[Particles, Any] | None = None
     for rows in chunks(np.arange(len(particles)), images_per_chunk):
         part = particles.rows(rows)
@@ -165,21 +165,17 @@ def _by_group(part: Particles, values: Callable[..., np.ndarray]) -> np.ndarray:
     return pieces[np.argsort(np.concatenate(rows), kind="stable")]
 
 
-def check_particles(projector: Projector, particles: Particles, *, use_ctf: bool) -> None:
-    """Raise DataProblem if these particles cannot be images of this volume."""
+def check_particles(particles: Particles, box: int, pixel_size: float, *, use_ctf: bool) -> None:
+    """Raise DataProblem if these particles cannot be images of a specimen that was prepared for this box and pixel size."""
     if particles.pose is None or (use_ctf and particles.ctf is None):
         raise DataProblem("particles without orientations or CTF parameters", "both for each particle")
     if use_ctf and particles.contrast is Contrast.UNKNOWN:
         raise DataProblem("particles of unknown contrast", "inverted (bright protein) or raw (dark)")
     for group in particles.used_optics():
-        if (
-            group.box != projector.box
-            or group.pixel_size is None
-            or not np.isclose(group.pixel_size, projector.pixel_size, rtol=1e-4)
-        ):
+        if group.box != box or group.pixel_size is None or not np.isclose(group.pixel_size, pixel_size, rtol=1e-4):
             raise DataProblem(
                 f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A "
-                f"for a volume of {projector.box} px of {projector.pixel_size} A",
+                f"for a specimen prepared for {box} px of {pixel_size} A",
                 "one box and one pixel size",
             )
         if not np.allclose(group.magnification, np.eye(2), atol=1e-9):

@@ -24,9 +24,8 @@ import numpy as np
 from vitreous.engine.local import Progress, silent
 from vitreous.fourier.transforms import forward, frequencies, inverse
 from vitreous.model.microscope import Microscope
-from vitreous.optics.coherence import coherence_envelope
-from vitreous.optics.ctf import ctf
 from vitreous.optics.electrons import interaction_constant, wavelength
+from vitreous.optics.lens import coherence_of, sine_of
 from vitreous.optics.tilt import TiltedCtf, tilted_contrast
 from vitreous.scattering.ladder import ScatteringModel
 from vitreous.simulation.particle_potential import ParticlePotential
@@ -132,7 +131,11 @@ def _filtered(
         if kind == "turned":
             amplitude *= damping < 0
         if kind == "ringing":
-            amplitude *= np.where(damping >= 0, _ctf(microscope, kx, ky), _ctf(_turned(microscope), kx, ky))
+            amplitude *= np.where(
+                damping >= 0,
+                sine_of(microscope, kx, ky, contrast="raw"),
+                sine_of(_turned(microscope), kx, ky, contrast="raw"),
+            )
         transform[rows] *= amplitude.astype(np.float32)
     return transform
 
@@ -141,33 +144,9 @@ def envelope(microscope: Microscope, kx: np.ndarray, ky: np.ndarray) -> np.ndarr
     """What coherence and B factor leave of the amplitude at each frequency, at the defocus of z = 0."""
     square = kx * kx + ky * ky
     found = np.exp(-0.25 * microscope.b_factor * square)
-    if microscope.one_over_e_mrad or microscope.focal_sigma:
-        found = found * coherence_envelope(
-            kx,
-            ky,
-            microscope.defocus,
-            microscope.astigmatism,
-            voltage=microscope.voltage,
-            spherical_aberration=microscope.spherical_aberration,
-            one_over_e_mrad=microscope.one_over_e_mrad,
-            focal_sigma=microscope.focal_sigma,
-        )
-    return found
+    coherence = coherence_of(microscope, kx, ky)
+    return found if coherence is None else found * coherence
 
 
 def _turned(microscope: Microscope) -> Microscope:
     return replace(microscope, phase_shift=microscope.phase_shift + math.pi / 2)
-
-
-def _ctf(microscope: Microscope, kx: np.ndarray, ky: np.ndarray) -> np.ndarray:
-    return ctf(
-        kx,
-        ky,
-        microscope.defocus,
-        np.asarray(microscope.astigmatism, dtype=np.float64),
-        voltage=microscope.voltage,
-        spherical_aberration=microscope.spherical_aberration,
-        amplitude_contrast=microscope.amplitude_contrast,
-        phase_shift=microscope.phase_shift,
-        contrast="raw",
-    )

@@ -32,7 +32,7 @@ from vitreous.optics.delocalisation import delocalisation
 from vitreous.optics.electrons import interaction_constant, wavelength
 from vitreous.optics.imaging import with_amplitude_contrast
 from vitreous.optics.lens import projection_image, wave_image
-from vitreous.scattering.ladder import ScatteringModel
+from vitreous.scattering.ladder import CURVED, FLAT, ScatteringModel
 from vitreous.scattering.propagation import propagate
 from vitreous.simulation.particle_potential import ParticlePotential, even_box
 from vitreous.simulation.placement import Field, Placement
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 
     from vitreous.reconstruction.projection import SliceGrid
 
-FLAT = (ScatteringModel.PROJECTION, ScatteringModel.WEAK_PHASE, ScatteringModel.PHASE_OBJECT)
-CURVED = (ScatteringModel.EWALD, ScatteringModel.THICK_PHASE_GRATING, ScatteringModel.RYTOV)
 TOLERANCE = 1e-4  # of the non-uniform FFT
 POINTS_AT_A_TIME = 8_000_000  # some 400 MB of work arrays
 OUTLINE = 8.0  # angstrom: finest detail of the room that particles take from the ice

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.engine.chunks import chunks
-from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.errors import SettingsProblem
 from vitreous.fourier.transforms import fourier_crop
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.model.microscope import Microscope
@@ -32,9 +32,10 @@ from vitreous.model.particles import Particles
 from vitreous.model.slices import PotentialSlices
 from vitreous.model.volume import Volume
 from vitreous.optics.electrons import interaction_constant
-from vitreous.scattering.ladder import ScatteringModel, scattering_model
+from vitreous.scattering.ladder import FLAT, ScatteringModel, scattering_model
 from vitreous.scattering.propagation import BAND_LIMIT
 from vitreous.simulation.image_formation import form_image
+from vitreous.simulation.images import check_particles
 from vitreous.simulation.weak_phase_images import weak_phase_images
 from vitreous.specimen.profiles import AtomProfiles
 from vitreous.specimen.voxels import add_atoms, standard_deviations, without_pixel_window
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 IMAGES_PER_CHUNK = 16
-# Rungs for which the depth of the atoms does not matter: one slab holds them all.
-FLAT = (ScatteringModel.WEAK_PHASE, ScatteringModel.PHASE_OBJECT)
 OUTSIDE = 1e-4  # of an atom may lie before the first slab or behind the last
 
 
@@ -92,6 +91,7 @@ class AtomicScene:
         size, pixel_size = self.wave_box, self.pixel_size * self.box / self.wave_box
         widest = math.sqrt((self.profiles.width.max() + self.profiles.b_factor.max()) / 8) / math.pi
         depth = 2 * (np.abs(position[:, 2]).max() + standard_deviations(OUTSIDE) * widest)
+        # Where depth does not matter one slab holds all atoms.
         thickness = depth if self.model in FLAT else self.slice_thickness
         count = math.ceil(depth / thickness)
         height = -(count - 1) / 2 * thickness
@@ -108,7 +108,7 @@ def wave_images(
     Poses, CTFs and optics groups are those of `particles`. `threads` particles are computed at a time; neither they nor the
     chunks change the images.
     """
-    _check(scene, particles)
+    check_particles(particles, scene.box, scene.pixel_size, use_ctf=True)
     assert particles.pose is not None
     if scene.volume is not None and scene.model is ScatteringModel.WEAK_PHASE:
         yield from weak_phase_images(scene.volume, particles, scene.wave_box, scale=scene.scale, threads=threads)
@@ -149,24 +149,3 @@ def microscope_of(particles: Particles, row: int) -> Microscope:
         even_zernike=group.even_zernike,
         odd_zernike=group.odd_zernike,
     )
-
-
-def _check(scene: AtomicScene, particles: Particles) -> None:
-    if particles.pose is None or particles.ctf is None:
-        raise DataProblem("particles without orientations or CTF parameters", "both for each particle")
-    for group in particles.used_optics():
-        if (
-            group.box != scene.box
-            or group.pixel_size is None
-            or not math.isclose(group.pixel_size, scene.pixel_size, rel_tol=1e-4)
-        ):
-            raise DataProblem(
-                f"optics group '{group.name}' of {group.box} px of {group.pixel_size} A for images of {scene.box} px "
-                f"of {scene.pixel_size} A",
-                "one box and one pixel size",
-            )
-        if not np.allclose(group.magnification, np.eye(2), atol=1e-9):
-            raise DataProblem(
-                f"optics group '{group.name}' with anisotropic magnification",
-                "isotropic magnification, which is all that is simulated",
-            )

@@ -17,14 +17,14 @@ from vitreous.model.microscope import Microscope
 from vitreous.optics.electrons import interaction_constant, wavelength
 from vitreous.optics.thickness import thick_power
 from vitreous.optics.tilted_plane import TiltedPlane
-from vitreous.scattering.ladder import ScatteringModel
+from vitreous.scattering.ladder import CURVED, FLAT, ScatteringModel
 from vitreous.scattering.propagation import band
 from vitreous.simulation import patches
 from vitreous.simulation.field_multislice import FieldStack, multislice_intensity
 from vitreous.simulation.image_formation import form_image
 from vitreous.simulation.micrograph import expected_intensity, ice_contrast, ice_share
 from vitreous.simulation.particle_potential import ParticlePotential, centred_atoms, potential_of_atoms
-from vitreous.simulation.patches import CURVED, FLAT, particle_contrast, patch_reach
+from vitreous.simulation.patches import particle_contrast, patch_reach
 from vitreous.simulation.placement import Field, Placement, Slab, place_particles
 from vitreous.specimen.ice import IceField, ice_slabs, slab_spectrum
 from vitreous.specimen.solvent import displaced_solvent
