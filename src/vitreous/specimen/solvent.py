@@ -8,7 +8,8 @@ Gaussian of amplitude V0 v and width 4 pi v^(2/3). After Fraser, MacRae & Suzuki
 
 Volumes of H, C, N, O are theirs, those of S, P and the metals are the spheres of Svergun, Barberato & Koch 1995
 (doi:10.1107/S0021889895007047, table 1), those of Na, K and Cl spheres of the ionic radii of Shannon 1976
-(doi:10.1107/S0567739476001551: 1.02, 1.38 and 1.81 A). For the reference protein they give 1.33 g/cm^3. A molecule of
+(doi:10.1107/S0567739476001551: 1.02, 1.38 and 1.81 A). Any other element, selenium for example, takes the sphere of its
+van der Waals radius in gemmi's table: rare atoms, and the error is some cubic angstrom each. For the reference protein they give 1.33 g/cm^3. A molecule of
 water has 19.4 A^3 by this table and takes 32.2 A^3 in the ice: waters of a model stand out of the ice, and are better
 left out.
 
@@ -44,7 +45,7 @@ def displaced_solvent(
 
     Amplitudes are positive; `atom_profiles(displaced=...)` subtracts them. `inner_potential` is that of the solvent in
     volts, by default 4.526, of ice of neutral atoms at 0.93 g/cm^3 (`materials`). `volumes` in cubic angstrom add to or
-    replace `DISPLACED_VOLUMES`. DataProblem, by name, for elements that have no volume.
+    replace `displaced_volume_of`. DataProblem for unknown elements, by name.
 
     >>> from vitreous.io.bundled import load_bundled
     >>> amplitude, width = displaced_solvent(load_bundled("4ake"))["C"]
@@ -57,6 +58,21 @@ def displaced_solvent(
         raise DataProblem(f"a mean inner potential of {inner_potential} V", "a number of volts")
     known = _volumes(atoms, volumes)
     return {symbol: (inner_potential * volume, _width(volume)) for symbol, volume in known.items()}
+
+
+def displaced_volume_of(element: str) -> float:
+    """Cubic angstrom that one atom of an element displaces: by the table, else its van der Waals sphere.
+
+    >>> displaced_volume_of("C"), round(displaced_volume_of("SE"), 1)
+    (16.44, 28.7)
+    """
+    import gemmi
+
+    gaussians(element)  # refuses unknown elements by name
+    symbol = element.upper()
+    if symbol in DISPLACED_VOLUMES:
+        return DISPLACED_VOLUMES[symbol]
+    return 4 / 3 * math.pi * float(gemmi.Element(symbol).vdw_r) ** 3
 
 
 def displaced_volume(atoms: Atoms, *, volumes: Mapping[str, float] | None = None) -> float:
@@ -90,21 +106,13 @@ def _width(volume: float) -> float:
 
 def _volumes(atoms: Atoms, own: Mapping[str, float] | None) -> dict[str, float]:
     """Volume of each element of the atoms."""
-    known = {**DISPLACED_VOLUMES, **{symbol.upper(): volume for symbol, volume in (own or {}).items()}}
+    own = {symbol.upper(): volume for symbol, volume in (own or {}).items()}
     symbols, _ = _symbols(atoms)
-    for symbol in symbols:
-        gaussians(symbol)  # refuses unknown elements by name
-    missing = [symbol for symbol in symbols if symbol not in known]
-    if missing:
-        raise DataProblem(
-            f"no volume is known that {', '.join(missing)} displaces",
-            "a volume for each element of the model",
-            "give it in cubic angstrom, or leave these atoms out",
-        )
+    known = {symbol: own[symbol] if symbol in own else displaced_volume_of(symbol) for symbol in symbols}
     wrong = [symbol for symbol in symbols if not (known[symbol] > 0 and math.isfinite(known[symbol]))]
     if wrong:
         raise DataProblem(f"a displaced volume of {known[wrong[0]]} A^3 for {wrong[0]}", "a positive number")
-    return {symbol: known[symbol] for symbol in symbols}
+    return known
 
 
 def _symbols(atoms: Atoms) -> tuple[list[str], np.ndarray]:

@@ -143,10 +143,10 @@ def test_molecules_are_filled():
     assert values.mean() == pytest.approx(1.0, abs=0.1) and values.max() < 1.2
 
 
-def test_elements_without_a_volume_are_named():
+def test_other_elements_take_their_van_der_waals_sphere_or_the_volume_given():
     atoms = model(["C", "SE", "U"])
-    with pytest.raises(DataProblem, match="no volume is known that SE, U displaces"):
-        displaced_solvent(atoms)
+    spheres = 16.44 + 4 / 3 * np.pi * (1.90**3 + 1.86**3)  # radii of selenium and uranium in gemmi's table
+    assert displaced_volume(atoms) == pytest.approx(spheres, rel=1e-6)
     own = displaced_solvent(atoms, 4.0, volumes={"Se": 20.0, "U": 25.0})
     assert own["SE"][0] == pytest.approx(80.0) and own["U"][0] == pytest.approx(100.0)
     assert displaced_volume(atoms, volumes={"SE": 20.0, "U": 25.0}) == pytest.approx(61.44)
