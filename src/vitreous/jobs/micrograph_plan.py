@@ -16,6 +16,7 @@ from vitreous.detection.detectors import detector
 from vitreous.detection.dose import Exposure
 from vitreous.detection.movie import Drift, smooth_drift
 from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.io.atoms import AtomicModel
 from vitreous.io.micrograph_star import Coordinates
 from vitreous.jobs.specimen import ROOM
 from vitreous.model.atoms import Atoms
@@ -66,6 +67,7 @@ class MicrographPlan:
     settings: SimulateMicrograph
     atoms: Atoms | None  # centred, with hydrogens
     map_potential: ParticlePotential | None
+    model_of_file: AtomicModel | None = None
 
     @staticmethod
     def of(settings: SimulateMicrograph) -> MicrographPlan:
@@ -75,12 +77,12 @@ class MicrographPlan:
             raise SettingsProblem(
                 f"no pixel size for the model {settings.specimen}", "angstrom per pixel", "give --pixel-size"
             )
-        atoms = sample.atoms()
-        if atoms is None:
+        model = sample.atomic_model()
+        if model is None:
             potential = potential_of_map(sample.map(), settings.volts_per_unit or 1.0)
             plan = MicrographPlan(settings, None, potential)
         else:
-            plan = MicrographPlan(settings, centred_atoms(atoms), None)
+            plan = MicrographPlan(settings, centred_atoms(model.atoms), None, model)
         plan.check()
         return plan
 
@@ -170,7 +172,11 @@ class MicrographPlan:
             return self.map_potential
         assert self.atoms is not None
         return potential_of_atoms(
-            self.atoms, self.field.pixel_size, extra_b_factor=self.settings.b_factor, absorption=self.absorption
+            self.atoms,
+            self.field.pixel_size,
+            extra_b_factor=self.settings.b_factor,
+            inner_potential=self.settings.inner_potential,
+            absorption=self.absorption,
         )
 
     def grains(self, micrograph: int) -> tuple[IceField, IceField] | None:

@@ -22,7 +22,8 @@ from vitreous.jobs.micrograph_plan import FOLDER, NO_DETECTOR, MicrographPlan
 from vitreous.jobs.micrograph_sections import micrograph_sections
 from vitreous.jobs.ranges import option, refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
 from vitreous.jobs.report import Source
-from vitreous.jobs.specimen import Specimen
+from vitreous.jobs.simulation_findings import b_factor_warning, model_findings
+from vitreous.jobs.specimen import Choices, Specimen
 from vitreous.model.volume import Volume
 from vitreous.optics.depth import depth_of_field
 from vitreous.scattering.ladder import FLAT, ScatteringModel
@@ -60,6 +61,17 @@ class SimulateMicrograph:
         Least distance between the centres of two particles in projection, in angstrom. By default the particle's diameter.
     resolution
         Finest detail in angstrom that the micrographs must be able to show: a pixel size too coarse for it is refused.
+    assembly
+        Assembly of the model's file to build, such as 1; ncs for the copies of its non-crystallographic symmetry,
+        unit_cell for one cell of its crystal. By default the atoms as they stand in the file.
+    ensemble_model
+        Number of the model to take of an ensemble; by default the first.
+    ions
+        What to do with charged atoms that stand alone, for which there are no scattering factors: refuse, neutral (the
+        factors of neutral atoms), or omit.
+    inner_potential
+        Mean inner potential of the ice in volt, of which the particles displace their volume; 4.526 (ice of 0.93 g/cm³) unless
+        given.
     model
         How electrons are scattered: projection (linear in the potential), weak_phase, phase_object, ewald,
         thick_phase_grating and rytov image each particle at its own height; multislice sends one wave through particles
@@ -123,6 +135,10 @@ class SimulateMicrograph:
     particles: int = field(default=50, kw_only=True)
     distance: float | None = field(default=None, kw_only=True)
     resolution: float | None = field(default=None, kw_only=True)
+    assembly: str | None = field(default=None, kw_only=True)
+    ensemble_model: int | None = field(default=None, kw_only=True)
+    ions: Literal["refuse", "neutral", "omit"] = field(default="refuse", kw_only=True)
+    inner_potential: float | None = field(default=None, kw_only=True)
     model: Literal[
         "projection", "weak_phase", "phase_object", "ewald", "thick_phase_grating", "rytov", "multislice"
     ] = field(default="projection", kw_only=True)
@@ -166,7 +182,7 @@ class SimulateMicrograph:
             self,
             positive=(*positive, "frames", "voltage_kv"),
             not_negative=(*not_negative, "convergence_one_over_e_mrad", "ice_b_factor"),
-            finite=("b_factor", "phase_shift_deg", "tilt_deg", "tilt_axis_deg", "volts_per_unit"),
+            finite=("b_factor", "phase_shift_deg", "tilt_deg", "tilt_axis_deg", "volts_per_unit", "inner_potential"),
         )
         if not 1 <= len(self.size) <= 2 or min(self.size) < SMALLEST:
             shown = " ".join(map(str, self.size))
@@ -193,6 +209,11 @@ class SimulateMicrograph:
             ),
             (self.ice == "none" and self.ice_b_factor is not None, "ice_b_factor", "--ice none"),
             (not self.sample.is_map and self.volts_per_unit is not None, "volts_per_unit", "an atomic model"),
+            (
+                self.sample.is_map and self.inner_potential is not None,
+                "inner_potential",
+                "a map, which is above the ice",
+            ),
             (self.sample.is_map and self.inelastic != "none", "inelastic", "a map, which does not say where matter is"),
             (self.sample.is_map and self.model == "multislice", "model multislice", "a map, which has no atoms"),
         ]
@@ -202,7 +223,8 @@ class SimulateMicrograph:
 
     @property
     def sample(self) -> Specimen:
-        return Specimen(self.specimen, None, self.pixel_size, self.b_factor)
+        choices = Choices(self.assembly, self.ensemble_model, self.ions)
+        return Specimen(self.specimen, None, self.pixel_size, self.b_factor, choices)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -253,6 +275,8 @@ class SimulateMicrograph:
             findings.append(Finding("electrons_per_pixel", "electrons per pixel", electrons, "", "Before the ice.", 3))
         if plan.inelastic is not None:
             findings.append(Finding("transmitted", "beam left by the ice", plan.transmitted, "", TRANSMITTED, 3))
+        if plan.model_of_file is not None:
+            findings += model_findings(plan.model_of_file)
         outcome = Outcome(findings, title=f"Simulated micrographs of {self.sample.name}")
         height, width = plan.field.shape
         outcome.subtitle = (
@@ -263,7 +287,7 @@ class SimulateMicrograph:
         return outcome
 
     def warnings(self, plan: MicrographPlan, statistics: list[dict[str, float]]) -> list[str]:
-        found = []
+        found = [] if plan.model_of_file is None else b_factor_warning(plan.model_of_file, self.b_factor)
         if plan.detector is not None:
             electrons = dose_per_pixel(plan.dose, plan.field.pixel_size) / self.frames
             sparse = sparse_dose(electrons, "micrograph" if self.frames == 1 else "frame")
@@ -352,6 +376,7 @@ def plan_intensity(plan: MicrographPlan, potential: ParticlePotential, number: i
         plan.slice_thickness,
         None if grains is None else grains[0],
         extra_b_factor=plan.settings.b_factor,
+        inner_potential=plan.settings.inner_potential,
         absorption=plan.absorption,
         ice_absorption=plan.ice_absorption,
         amplitude_contrast=0.0 if plan.inelastic else plan.amplitude_contrast,

@@ -70,14 +70,20 @@ def model_findings(model: AtomicModel) -> list[Finding]:
     ]
 
 
+def b_factor_warning(model: AtomicModel, b_factor: float) -> list[str]:
+    """That the model has no B factors and none were given."""
+    if model.atoms.b_factor.any() or b_factor > 0:
+        return []
+    return [
+        "The model has no B factors: its atoms are sharper than those of any recorded image. --b-factor adds one "
+        "number to the B factors of all atoms."
+    ]
+
+
 def model_warnings(settings: SimulateParticles, model: AtomicModel, pixel_size: float) -> list[str]:
     """What the model lacks, and slabs that are too thick."""
     found, atoms = [], model.atoms
-    if not atoms.b_factor.any() and not settings.b_factor > 0:
-        found.append(
-            "The model has no B factors: its atoms are sharper than those of any recorded image. --b-factor adds one "
-            "number to the B factors of all atoms."
-        )
+    found += b_factor_warning(model, settings.b_factor)
     hydrogens = np.isin(np.char.upper(atoms.element.astype(str)), ["H", "D"])
     if settings.solvent == "displaced" and not hydrogens.any():
         found.append(

@@ -59,6 +59,7 @@ class FieldStack:
     thickness: float
     grain: IceField | None = None
     extra_b_factor: float = 0.0
+    inner_potential: float | None = None
     absorption: float = 0.0
     ice_absorption: float = 0.0
     amplitude_contrast: float = 0.0
@@ -94,7 +95,7 @@ class FieldStack:
     def __iter__(self) -> Iterator[np.ndarray]:
         grains = iter(()) if self.grain is None else ice_slabs(self.grain, self.count, workers=self.threads)
         needs_room = self.grain is not None or self.absorption != 0
-        displaced = displaced_solvent(self.atoms)
+        displaced = displaced_solvent(self.atoms, self.inner_potential)
         profiles = [atom_profiles(self.atoms, extra_b_factor=self.extra_b_factor, displaced=displaced)]
         if needs_room:
             profiles.append(volume_profiles(self.atoms, extra_b_factor=self.extra_b_factor))

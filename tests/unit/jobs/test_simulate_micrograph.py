@@ -12,16 +12,17 @@ import pytest
 
 from vitreous.conventions import Contrast
 from vitreous.detection.detectors import detector
-from vitreous.errors import SettingsProblem
+from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.nonuniform import transform_at
 from vitreous.fourier.transforms import forward, frequencies, inverse, shift_phases
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.geometry.symmetry import point_group
+from vitreous.io.bundled import load_bundled
 from vitreous.io.micrograph_star import Coordinates, read_coordinates, read_micrographs
 from vitreous.io.mrc import read_image, read_volume
 from vitreous.io.mrc_stack import MrcStack, write_stack, write_volume
 from vitreous.io.particles import read_particles, write_particles
-from vitreous.jobs.folder import run_job
+from vitreous.jobs.folder import run_in_passing, run_job
 from vitreous.jobs.micrograph_plan import MicrographPlan
 from vitreous.jobs.reconstruct import Reconstruct
 from vitreous.jobs.simulate_micrograph import SimulateMicrograph
@@ -32,6 +33,8 @@ from vitreous.optics.electrons import interaction_constant
 from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 from vitreous.reconstruction.fsc import fourier_shell_correlation
 from vitreous.scattering.propagation import band
+from vitreous.specimen.hydrogens import with_hydrogens
+from vitreous.specimen.solvent import displaced_volume
 
 KINASE = Path("bundled:4ake")
 SMALL = {"pixel_size": 2.0, "size": (512, 384), "particles": 20, "seed": 11}
@@ -392,6 +395,37 @@ def test_bad_input_is_refused_before_any_work(name, tmp_path):
     with pytest.raises(SettingsProblem, match=message):
         run_job(SimulateMicrograph(KINASE, **{**SMALL, **changes}), tmp_path / "job")
     assert list(tmp_path.iterdir()) == []
+
+
+ION = """\
+ATOM      1  CA  ALA A   1      11.104   6.134  -6.504  1.00  0.00           C
+ATOM      2  CB  ALA A   1      12.604   6.134  -6.504  1.00  0.00           C
+HETATM    3 MG    MG A   2      14.104   6.134  -6.504  1.00  0.00          MG2+
+"""
+
+
+def test_what_is_taken_of_a_model_is_asked_and_told(tmp_path):
+    model = tmp_path / "ion.pdb"
+    model.write_text(ION)
+    settings = {"pixel_size": 2.0, "size": (256,), "particles": 2, "defocus_um": (0.3, 0.3), **QUIET}
+    with pytest.raises(DataProblem, match=r"1 Mg2\+.*") as refusal:
+        run_in_passing(SimulateMicrograph(model, **settings))
+    assert "--ions neutral" in refusal.value.line()
+    outcome = run_in_passing(SimulateMicrograph(model, ions="neutral", **settings))
+    notes = next(finding.value for finding in outcome.findings if finding.key == "model_notes")
+    assert "1 Mg2+" in notes and "B factor 0" in notes
+    assert any("no B factors" in warning for warning in outcome.warnings)
+
+
+def test_the_ice_has_the_inner_potential_asked_for(tmp_path):
+    """The truth map is the atoms less V0 times what they displace: its sum is linear in V0."""
+    sums = {}
+    for volts in (3.5, 4.5):
+        out = tmp_path / str(volts)
+        run_job(SimulateMicrograph(KINASE, inner_potential=volts, **SMALL | {"particles": 1}, **QUIET), out)
+        sums[volts] = float(read_volume(out / "truth_map.mrc").data.sum(dtype=np.float64)) * SMALL["pixel_size"] ** 3
+    volume = displaced_volume(with_hydrogens(load_bundled("4ake")))
+    assert sums[3.5] - sums[4.5] == pytest.approx(volume, rel=1e-4)  # sums of float32 voxels
 
 
 def test_what_a_map_cannot_do_is_refused(tmp_path):

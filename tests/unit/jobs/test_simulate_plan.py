@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vitreous.errors import SettingsProblem
+from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.jobs.folder import run_in_passing, run_job
 from vitreous.jobs.simulate_plan import SimulatePlan
 from vitreous.model.microscope import Microscope
@@ -107,3 +107,16 @@ def test_specimens_that_do_not_fit(tmp_path):
         run_in_passing(SimulatePlan(tmp_path / "map.mrc", thickness=100.0, resolution=4.0))
     with pytest.raises(SettingsProblem, match=r"GB"):
         run_in_passing(SimulatePlan(thickness=1e5, resolution=2.0))
+
+
+def test_ions_are_asked_for(tmp_path):
+    model = tmp_path / "ion.pdb"
+    model.write_text(
+        "ATOM      1  CA  ALA A   1      11.104   6.134  -6.504  1.00  0.00           C\n"
+        "HETATM    2 MG    MG A   2      14.104   6.134  -6.504  1.00  0.00          MG2+\n"
+    )
+    with pytest.raises(DataProblem, match=r"1 Mg2\+"):
+        run_in_passing(SimulatePlan(model, thickness=100.0, resolution=6.0))
+    assert run_in_passing(SimulatePlan(model, ions="omit", thickness=100.0, resolution=6.0)).tables["rungs"]
+    with pytest.raises(SettingsProblem, match="--ions without a specimen"):
+        SimulatePlan(ions="omit", thickness=100.0, resolution=6.0)
