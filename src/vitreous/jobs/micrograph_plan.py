@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from vitreous.detection.movie import Drift, smooth_drift
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.io.atoms import AtomicModel
 from vitreous.io.micrograph_star import Coordinates
+from vitreous.jobs.micrograph_settings import NO_DETECTOR, MicrographSettings
 from vitreous.jobs.specimen import ROOM
 from vitreous.model.atoms import Atoms
 from vitreous.model.microscope import Microscope
@@ -44,16 +44,12 @@ from vitreous.specimen.inelastic import emerging_amplitude_contrast, imaginary_p
 from vitreous.specimen.materials import ICE, PROTEIN
 from vitreous.units import DEGREE, KILOVOLT, MICROMETRE, MILLIMETRE
 
-if TYPE_CHECKING:
-    from vitreous.jobs.simulate_micrograph import SimulateMicrograph
-
 FOLDER = "micrographs"
 AMPLITUDE_CONTRAST = 0.1
 DOSE = 40.0  # e/A^2
 LEAST_ICE = 300.0  # angstrom
 ROOM_IN_ICE = 50.0  # angstrom of ice more than a large particle's diameter
 SLICE_THICKNESS = 10.0  # angstrom
-NO_DETECTOR = "none"
 # Water molecules move by a mean square of 1.1 A^2 for each e/A^2 at 300 kV (McMullan et al. 2015, arXiv:1504.00947). A walk
 # with a third of that along each axis, averaged over the dose D, fades power by exp(-B k^2/2) at low k, B = 4 pi^2 (1.1/3) D/3.
 ICE_B_PER_DOSE = 4 * math.pi**2 * 1.1 / 9
@@ -64,13 +60,13 @@ VOLTAGE_SCALES = {300e3: 1.0, 200e3: 0.8, 100e3: 1 / 1.57}  # of the critical ex
 class MicrographPlan:
     """Settings and the specimen that they name, and all that follows. Properties are computed once."""
 
-    settings: SimulateMicrograph
+    settings: MicrographSettings
     atoms: Atoms | None  # centred, with hydrogens
     map_potential: ParticlePotential | None
     model_of_file: AtomicModel | None = None
 
     @staticmethod
-    def of(settings: SimulateMicrograph) -> MicrographPlan:
+    def of(settings: MicrographSettings) -> MicrographPlan:
         """The plan, checked: nothing that can be known now fails later."""
         sample = settings.sample
         if not sample.is_map and settings.pixel_size is None:

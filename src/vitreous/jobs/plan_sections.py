@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,11 +10,8 @@ from vitreous.jobs.curves import Series, Threshold, line_plot
 from vitreous.jobs.job import Outcome
 from vitreous.jobs.pictures import image_gallery
 from vitreous.jobs.report import Figure, Section, Source, Table
-from vitreous.scattering.plan import equivalent_phase
+from vitreous.scattering.plan import Rung, equivalent_phase
 from vitreous.units import DEGREE
-
-if TYPE_CHECKING:
-    from vitreous.jobs.simulate_plan import Rung
 
 HIGHEST = 2.0  # of the plot of errors: beyond it an image has nothing to do with that of multislice
 SHOWN = 160  # pixels of an image's side

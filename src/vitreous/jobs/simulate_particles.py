@@ -20,7 +20,13 @@ from vitreous.io.particles import read_particles, write_particles
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.ranges import refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
 from vitreous.jobs.report import Source
-from vitreous.jobs.simulation_findings import model_findings, model_warnings, simulation_findings
+from vitreous.jobs.simulation_findings import (
+    b_factor_warning,
+    hydrogen_warning,
+    model_findings,
+    simulation_findings,
+    slab_warning,
+)
 from vitreous.jobs.simulation_sections import simulation_sections
 from vitreous.jobs.specimen import Choices, Specimen, radius
 from vitreous.model.atoms import Atoms
@@ -223,7 +229,10 @@ class SimulateParticles:
         outcome.warnings = self.warnings(truth, None if model is None else radius(model.atoms))
         if model is not None:
             outcome.findings += model_findings(model)
-            outcome.warnings += model_warnings(self, model, truth.pixel_size)
+            outcome.warnings += b_factor_warning(model, self.b_factor)
+            outcome.warnings += hydrogen_warning(model) if self.solvent == "displaced" else []
+        if images.scene is not None:
+            outcome.warnings += slab_warning(images.scene, self.voltage)
         sources = [Source(self.sample.source)] if self.sample.bundled else []
         outcome.sections = simulation_sections(outcome, truth, images, particles, sources)
         return outcome
@@ -344,7 +353,9 @@ class SimulateParticles:
 
     def outcome(self, truth: Volume, images: ParticleImages, particles: Particles, scale: float) -> Outcome:
         outcome = Outcome(title=f"Simulated particles of {self.sample.name}")
-        outcome.findings = simulation_findings(self, images, particles, scale)
+        by_snr = self.dose is None and self.noise != "none"
+        snr = self.signal_to_noise if by_snr else None
+        outcome.findings = simulation_findings(images, particles, scale=scale, snr=snr)
         outcome.subtitle = (
             f"{self.count:,} particles, {truth.box} px of {truth.pixel_size:.4g} Å, {self.voltage_kv:g} kV"
         )

@@ -23,6 +23,7 @@ from vitreous.optics.depth import depth_of_field
 from vitreous.scattering.ladder import ScatteringModel
 from vitreous.scattering.phantom import protein_column, slices_in_ice
 from vitreous.scattering.plan import (
+    Rung,
     RungError,
     equivalent_phase,
     first_sufficient,
@@ -40,16 +41,6 @@ PIXELS_PER_PERIOD = 4.0  # of the resolution
 MARGIN = 20.0  # angstrom of ice at the sides of a model
 LARGEST_BYTES = 8e9
 REPEATS = 3  # of each timing
-
-
-@dataclass(frozen=True)
-class Rung:
-    """A model with its image, its errors against multislice, and the seconds that its image takes."""
-
-    name: str
-    image: np.ndarray
-    errors: RungError
-    seconds: float
 
 
 @dataclass(frozen=True)

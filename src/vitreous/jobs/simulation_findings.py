@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,29 +12,26 @@ from vitreous.model.particles import Particles
 from vitreous.optics.electrons import wavelength
 from vitreous.scattering.ladder import FLAT
 from vitreous.simulation.recorded_images import ParticleImages, Recording
+from vitreous.simulation.wave_images import AtomicScene
 from vitreous.units import MICROMETRE
-
-if TYPE_CHECKING:
-    from vitreous.jobs.simulate_particles import SimulateParticles
 
 COMPARED = 8  # images by which a model of waves is compared with projections
 LARGEST_PHASE = 0.45  # radian within a slab, which takes 10 % off what its far half scatters
 
 
 def simulation_findings(
-    settings: SimulateParticles, images: ParticleImages, particles: Particles, scale: float
+    images: ParticleImages, particles: Particles, *, scale: float, snr: float | None
 ) -> list[Finding]:
-    """The figures of a simulated set."""
+    """The figures of a simulated set. `snr` is None where the noise was not chosen by it."""
     assert particles.ctf is not None
     box, pixel_size = images.projector.box, images.projector.pixel_size
     low, high = (float(f(particles.ctf.defocus)) / MICROMETRE for f in (np.min, np.max))
     recording = images.noise if isinstance(images.noise, Recording) else None
-    snr = None if recording or settings.noise == "none" else settings.signal_to_noise
     findings = [
         Finding(
             "particles",
             "particles",
-            settings.count,
+            len(particles),
             "",
             "Images in particles.mrcs; the STAR file says how each was made.",
         ),
@@ -55,7 +51,13 @@ def simulation_findings(
         ]
     if images.scene is not None:
         findings += [
-            Finding("scattering_model", "scattering model", settings.model, "", "How the wave went through the atoms."),
+            Finding(
+                "scattering_model",
+                "scattering model",
+                images.scene.model.value,
+                "",
+                "How the wave went through the atoms.",
+            ),
             Finding("beyond_projection", "beyond projection", beyond_projection(images, particles), "", BEYOND, 3),
         ]
     return findings
@@ -80,23 +82,24 @@ def b_factor_warning(model: AtomicModel, b_factor: float) -> list[str]:
     ]
 
 
-def model_warnings(settings: SimulateParticles, model: AtomicModel, pixel_size: float) -> list[str]:
-    """What the model lacks, and slabs that are too thick."""
-    found, atoms = [], model.atoms
-    found += b_factor_warning(model, settings.b_factor)
-    hydrogens = np.isin(np.char.upper(atoms.element.astype(str)), ["H", "D"])
-    if settings.solvent == "displaced" and not hydrogens.any():
-        found.append(
-            "The model has no hydrogens: it scatters too little and displaces too little solvent. Use "
-            "--hydrogens implicit."
-        )
-    turn = math.pi / 2 * wavelength(settings.voltage) * settings.slab / (2 * pixel_size) ** 2
-    if settings.model not in FLAT and turn > LARGEST_PHASE:
-        found.append(
-            f"Within slabs of {settings.slab:g} Å the phase at the finest detail turns by up to {turn:.2f} radian, "
-            "which is neglected: use a smaller --slice-thickness."
-        )
-    return found
+def hydrogen_warning(model: AtomicModel) -> list[str]:
+    """That a model in solvent has no hydrogens."""
+    if np.isin(np.char.upper(model.atoms.element.astype(str)), ["H", "D"]).any():
+        return []
+    return [
+        "The model has no hydrogens: it scatters too little and displaces too little solvent. Use --hydrogens implicit."
+    ]
+
+
+def slab_warning(scene: AtomicScene, voltage: float) -> list[str]:
+    """That the slabs of a rung with depth are too thick for the finest detail of the images."""
+    turn = math.pi / 2 * wavelength(voltage) * scene.slice_thickness / (2 * scene.pixel_size) ** 2
+    if scene.model in FLAT or turn <= LARGEST_PHASE:
+        return []
+    return [
+        f"Within slabs of {scene.slice_thickness:g} Å the phase at the finest detail turns by up to {turn:.2f} radian, "
+        "which is neglected: use a smaller --slice-thickness."
+    ]
 
 
 def beyond_projection(images: ParticleImages, particles: Particles) -> float:

@@ -47,6 +47,16 @@ class RungError:
         return max(self.at_resolution, self.overall)
 
 
+@dataclass(frozen=True)
+class Rung:
+    """A model with its image, its errors against multislice, and the seconds that its image takes."""
+
+    name: str
+    image: np.ndarray
+    errors: RungError
+    seconds: float
+
+
 def rung_error(
     image: Float[np.ndarray, "y x"],
     reference: Float[np.ndarray, "y x"],
