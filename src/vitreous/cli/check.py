@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.run_command import Flat, Force, Json, print_outcome, progress_bars
+from vitreous.cli.run_command import Flat, Force, Json, print_outcome, run_with_or_without_folder
 from vitreous.jobs.check import Check
-from vitreous.jobs.folder import run_in_passing, run_job
 
 FAULTS_FOUND = 1
 
@@ -23,11 +21,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Print one line per check. Exit code 0: no fault; 1: at least one."""
-    with progress_bars(quiet=json) as progress:
-        if out is None:
-            outcome = run_in_passing(settings, progress)
-        else:
-            outcome = run_job(settings, out, force=force, progress=progress, command=["vitreous", *sys.argv[1:]])
+    outcome = run_with_or_without_folder(settings, out, force=force, quiet=json)
     faults = outcome.tables["faults"]
     if json:
         print_outcome(outcome, as_json=True)

@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from vitreous.cli import BAD_INPUT, Command
 from vitreous.engine.local import Progress
 from vitreous.errors import SettingsProblem
-from vitreous.jobs.folder import plain, run_job
+from vitreous.jobs.folder import plain, run_in_passing, run_job
 
 if TYPE_CHECKING:
     from vitreous.jobs.job import Job, Outcome
@@ -58,6 +58,14 @@ def run_and_print(job: Job, out: Path, *, force: bool, as_json: bool) -> int:
     if not as_json:
         print(f"\n{out / 'report.html'}")
     return 0
+
+
+def run_with_or_without_folder(job: Job, out: Path | None, *, force: bool, quiet: bool) -> Outcome:
+    """Run a job whose folder is written only if it is asked for."""
+    with progress_bars(quiet=quiet) as progress:
+        if out is None:
+            return run_in_passing(job, progress)
+        return run_job(job, out, force=force, progress=progress, command=["vitreous", *sys.argv[1:]])
 
 
 def print_outcome(outcome: Outcome, *, as_json: bool) -> None:

@@ -8,8 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vitreous.cli.run_command import Flat, Force, Json, print_outcome, progress_bars
-from vitreous.jobs.folder import run_in_passing, run_job
+from vitreous.cli.run_command import Flat, Force, Json, print_outcome, run_with_or_without_folder
 from vitreous.jobs.job import Outcome
 from vitreous.jobs.simulate_plan import SimulatePlan
 
@@ -22,11 +21,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Print a table of the models, the simplest and fastest first, and which of them suffices."""
-    with progress_bars(quiet=json) as progress:
-        if out is None:
-            outcome = run_in_passing(settings, progress)
-        else:
-            outcome = run_job(settings, out, force=force, progress=progress, command=["vitreous", *sys.argv[1:]])
+    outcome = run_with_or_without_folder(settings, out, force=force, quiet=json)
     if json:
         print_outcome(outcome, as_json=True)
         return 0

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from vitreous.errors import SettingsProblem
+from vitreous.jobs.model_input import ModelInput
 from vitreous.jobs.ranges import option, refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
-from vitreous.jobs.specimen import Choices, Specimen
+from vitreous.jobs.specimen import Specimen
 
 NO_DETECTOR = "none"
 SMALLEST = 16  # pixels
@@ -15,7 +16,7 @@ STEEPEST = 75.0  # degrees
 
 
 @dataclass(frozen=True)
-class MicrographSettings:
+class MicrographSettings(ModelInput):
     """What simulated micrographs are to be.
 
     Parameters
@@ -35,14 +36,6 @@ class MicrographSettings:
         Least distance between the centres of two particles in projection, in angstrom. By default the particle's diameter.
     resolution
         Finest detail in angstrom that the micrographs must be able to show: a pixel size too coarse for it is refused.
-    assembly
-        Assembly of the model's file to build, such as 1; ncs for the copies of its non-crystallographic symmetry,
-        unit_cell for one cell of its crystal. By default the atoms as they stand in the file.
-    ensemble_model
-        Number of the model to take of an ensemble; by default the first.
-    ions
-        What to do with charged atoms that stand alone, for which there are no scattering factors: refuse, neutral (the
-        factors of neutral atoms), or omit.
     inner_potential
         Mean inner potential of the ice in volt, of which the particles displace their volume; 4.526 (ice of 0.93 g/cm³) unless
         given.
@@ -109,9 +102,6 @@ class MicrographSettings:
     particles: int = field(default=50, kw_only=True)
     distance: float | None = field(default=None, kw_only=True)
     resolution: float | None = field(default=None, kw_only=True)
-    assembly: str | None = field(default=None, kw_only=True)
-    ensemble_model: int | None = field(default=None, kw_only=True)
-    ions: Literal["refuse", "neutral", "omit"] = field(default="refuse", kw_only=True)
     inner_potential: float | None = field(default=None, kw_only=True)
     model: Literal[
         "projection", "weak_phase", "phase_object", "ewald", "thick_phase_grating", "rytov", "multislice"
@@ -194,8 +184,7 @@ class MicrographSettings:
 
     @property
     def sample(self) -> Specimen:
-        choices = Choices(self.assembly, self.ensemble_model, self.ions)
-        return Specimen(self.specimen, None, self.pixel_size, self.b_factor, choices)
+        return Specimen(self.specimen, None, self.pixel_size, self.b_factor, self.from_file)
 
     @property
     def shape(self) -> tuple[int, int]:

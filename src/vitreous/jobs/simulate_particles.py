@@ -18,6 +18,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.io.mrc_stack import StackWriter, write_volume
 from vitreous.io.particles import read_particles, write_particles
 from vitreous.jobs.job import Desk, Outcome
+from vitreous.jobs.model_input import ModelInput
 from vitreous.jobs.ranges import refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
 from vitreous.jobs.report import Source
 from vitreous.jobs.simulation_findings import (
@@ -28,7 +29,7 @@ from vitreous.jobs.simulation_findings import (
     slab_warning,
 )
 from vitreous.jobs.simulation_sections import simulation_sections
-from vitreous.jobs.specimen import Choices, Specimen, radius
+from vitreous.jobs.specimen import Specimen, radius
 from vitreous.model.atoms import Atoms
 from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import Particles
@@ -54,7 +55,7 @@ ModelName = Literal["projection", "weak_phase", "phase_object", "ewald", "thick_
 
 
 @dataclass(frozen=True)
-class SimulateParticles:
+class SimulateParticles(ModelInput):
     """Settings of a simulated set of particles.
 
     Parameters
@@ -71,14 +72,6 @@ class SimulateParticles:
         Number of particles.
     resolution
         Finest detail in angstrom that the images must be able to show: a pixel size too coarse for it is refused.
-    assembly
-        Assembly of the model's file to build, such as 1; ncs for the copies of its non-crystallographic symmetry,
-        unit_cell for one cell of its crystal. By default the atoms as they stand in the file.
-    ensemble_model
-        Number of the model to take of an ensemble; by default the first.
-    ions
-        What to do with charged atoms that stand alone, for which there are no scattering factors: refuse, neutral (the
-        factors of neutral atoms), or omit.
     hydrogens
         Hydrogens as they are in the file, or implicit: those missing are added, spread around their parents.
     solvent
@@ -130,9 +123,6 @@ class SimulateParticles:
     pixel_size: float | None = field(default=None, kw_only=True)
     count: int = field(default=1000, kw_only=True)
     resolution: float | None = field(default=None, kw_only=True)
-    assembly: str | None = field(default=None, kw_only=True)
-    ensemble_model: int | None = field(default=None, kw_only=True)
-    ions: Literal["refuse", "neutral", "omit"] = field(default="refuse", kw_only=True)
     hydrogens: Literal["file", "implicit"] = field(default="file", kw_only=True)
     solvent: Literal["none", "displaced"] = field(default="none", kw_only=True)
     inner_potential: float | None = field(default=None, kw_only=True)
@@ -194,8 +184,8 @@ class SimulateParticles:
 
     @property
     def sample(self) -> Specimen:
-        choices = Choices(
-            self.assembly, self.ensemble_model, self.ions, self.hydrogens, self.solvent, self.inner_potential
+        choices = replace(
+            self.from_file, hydrogens=self.hydrogens, solvent=self.solvent, inner_potential=self.inner_potential
         )
         return Specimen(self.specimen, self.box, self.pixel_size, self.b_factor, choices)
 

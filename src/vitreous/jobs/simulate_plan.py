@@ -7,15 +7,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from vitreous.errors import SettingsProblem
 from vitreous.jobs.job import Desk, Finding, Outcome
+from vitreous.jobs.model_input import ModelInput
 from vitreous.jobs.plan_sections import plan_sections
 from vitreous.jobs.ranges import option
-from vitreous.jobs.specimen import FROM_FILE, Choices, Specimen, fitting_box
+from vitreous.jobs.specimen import FROM_FILE, Specimen, fitting_box
 from vitreous.model.atoms import Atoms
 from vitreous.model.microscope import Microscope
 from vitreous.model.slices import PotentialSlices
@@ -44,7 +45,7 @@ REPEATS = 3  # of each timing
 
 
 @dataclass(frozen=True)
-class SimulatePlan:
+class SimulatePlan(ModelInput):
     """Settings of the comparison of scattering models.
 
     Parameters
@@ -53,14 +54,6 @@ class SimulatePlan:
         Atomic model (.cif, .pdb) or one of bundled:6zu5, bundled:4ake and bundled:1ake, in its file's orientation in the
         middle of the ice; hydrogens are added where they are missing. By default a column of protein atoms through the
         whole ice, which is harder on every model than a particle in it.
-    assembly
-        Assembly of the model's file to build, such as 1; ncs for the copies of its non-crystallographic symmetry,
-        unit_cell for one cell of its crystal. By default the atoms as they stand in the file.
-    ensemble_model
-        Number of the model to take of an ensemble; by default the first.
-    ions
-        What to do with charged atoms that stand alone, for which there are no scattering factors: refuse, neutral (the
-        factors of neutral atoms), or omit.
     thickness
         Thickness of the specimen with its ice, in angstrom.
     resolution
@@ -85,9 +78,6 @@ class SimulatePlan:
     """
 
     specimen: Path | None = None
-    assembly: str | None = field(default=None, kw_only=True)
-    ensemble_model: int | None = field(default=None, kw_only=True)
-    ions: Literal["refuse", "neutral", "omit"] = field(default="refuse", kw_only=True)
     thickness: float = field(kw_only=True)
     resolution: float = field(kw_only=True)
     voltage_kv: float = field(default=300.0, kw_only=True)
@@ -118,7 +108,7 @@ class SimulatePlan:
             value = getattr(self, name)
             if value is not None and not least <= value <= most:
                 raise SettingsProblem(f"{option(name)} {value:g}", expected)
-        if self.specimen is None and (given := self.choices.given(FROM_FILE)):
+        if self.specimen is None and (given := self.from_file.given(FROM_FILE)):
             raise SettingsProblem(f"{' '.join(given)} without a specimen", "an atomic model", "give the model's file")
         if self.sampling > self.resolution / 2 * BAND_LIMIT * (1 + 1e-9):
             raise SettingsProblem(
@@ -126,10 +116,6 @@ class SimulatePlan:
                 f"at most {self.resolution / 2 * BAND_LIMIT:.4g} A per pixel: waves end at 2/3 of the Nyquist frequency",
                 "give a smaller --pixel-size or none",
             )
-
-    @property
-    def choices(self) -> Choices:
-        return Choices(self.assembly, self.ensemble_model, self.ions)
 
     def inputs(self) -> list[Path]:
         return [] if self.specimen is None else [Specimen(self.specimen).file]
@@ -152,7 +138,7 @@ class SimulatePlan:
         """The atoms of the model, their middle at the origin; None for the column of protein."""
         if self.specimen is None:
             return None
-        sample = Specimen(self.specimen, choices=replace(self.choices, hydrogens="implicit"))
+        sample = Specimen(self.specimen, choices=replace(self.from_file, hydrogens="implicit"))
         if sample.is_map:
             raise SettingsProblem(
                 f"{self.specimen}, a map",
