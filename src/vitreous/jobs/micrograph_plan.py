@@ -53,7 +53,7 @@ SLICE_THICKNESS = 10.0  # angstrom
 # Water molecules move by a mean square of 1.1 A^2 for each e/A^2 at 300 kV (McMullan et al. 2015, arXiv:1504.00947). A walk
 # with a third of that along each axis, averaged over the dose D, fades power by exp(-B k^2/2) at low k, B = 4 pi^2 (1.1/3) D/3.
 ICE_B_PER_DOSE = 4 * math.pi**2 * 1.1 / 9
-VOLTAGE_SCALES = {300e3: 1.0, 200e3: 0.8, 100e3: 1 / 1.57}  # of the critical exposure, see detection.dose
+VOLTAGE_SCALES = {300e3: 1.0, 100e3: 1 / 1.57}  # of the critical exposure, where it was measured: see detection.dose
 
 
 @dataclass(frozen=True)
@@ -296,15 +296,17 @@ class MicrographPlan:
 
     @cached_property
     def exposure(self) -> Exposure:
-        scale = 1.0
-        if self.settings.radiation_damage:
-            if self.voltage not in VOLTAGE_SCALES:
-                known = ", ".join(f"{voltage / KILOVOLT:g}" for voltage in VOLTAGE_SCALES)
-                raise SettingsProblem(
-                    f"--radiation-damage at {self.settings.voltage_kv:g} kV",
-                    f"one of {known} kV, for which it is known",
-                )
-            scale = VOLTAGE_SCALES[self.voltage]
+        given = self.settings.critical_exposure_scale
+        scale = VOLTAGE_SCALES.get(self.voltage) if given is None else given
+        if not self.settings.radiation_damage:
+            scale = 1.0
+        if scale is None:
+            known = " or ".join(f"{voltage / KILOVOLT:g}" for voltage in VOLTAGE_SCALES)
+            raise SettingsProblem(
+                f"--radiation-damage at {self.settings.voltage_kv:g} kV",
+                f"{known} kV, for which the critical exposure was measured",
+                "give --critical-exposure-scale, its ratio to that at 300 kV",
+            )
         return Exposure.even(self.dose, self.settings.frames, voltage_scale=scale)
 
     def drift(self, micrograph: int) -> Drift | None:

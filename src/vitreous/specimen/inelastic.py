@@ -1,9 +1,9 @@
 """Inelastic scattering as absorption: electrons that lost energy leave the image, as behind an energy filter.
 
-    intensity = exp(-t / Lambda),      Vim = 1 / (2 sigma Lambda) = h c beta / (4 pi e Lambda)
+    intensity = exp(-t / Lambda),      Vim = 1 / (2 sigma Lambda)
 
-Lambda is the mean free path for inelastic scattering, Vim > 0 the imaginary part of the potential (physics.md a). The
-two forms of Vim are one, because sigma = 2 pi e / (h c beta) with beta = v/c.
+Lambda is the mean free path for inelastic scattering, Vim > 0 the imaginary part of the potential (physics.md a), sigma
+the interaction constant.
 
 Values of Lambda for ice at 300 kV lie between 176 and 395 nm, because collection angle and definition differ. So each
 has a named source:
@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vitreous.arrays import namespace
-from vitreous.constants import ELECTRON_REST_ENERGY_EV, PLANCK_LIGHT_EV_ANGSTROM
+from vitreous.constants import ELECTRON_REST_ENERGY_EV
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.model.slices import PotentialSlices
+from vitreous.optics.electrons import interaction_constant, speed_ratio
 from vitreous.specimen.materials import ICE, PROTEIN, Material, mean_inner_potential
 from vitreous.units import KILOVOLT, NANOMETRE
 
@@ -65,7 +66,7 @@ class MeasuredPath:
     def __post_init__(self) -> None:
         if not (self.length > 0 and math.isfinite(self.length)):
             raise DataProblem(f"a mean free path of {self.length} A ({self.name})", "a positive number of angstrom")
-        _squared_speed(self.voltage)
+        speed_ratio(self.voltage)  # refuses what is no voltage
 
 
 def mean_free_path(
@@ -86,7 +87,7 @@ def mean_free_path(
     >>> round(mean_free_path(ICE, 300e3) / 10, 1), round(mean_free_path(ICE, 300e3, "iakoubovskii2008") / 10)  # nm
     (375.4, 258)
     """
-    _squared_speed(voltage)
+    speed_ratio(voltage)  # refuses what is no voltage
     options = {"collection_mrad": collection_mrad, "convergence_mrad": convergence_mrad}
     options["effective_number"] = effective_number
     collection = COLLECTION_MRAD if collection_mrad is None else collection_mrad
@@ -116,7 +117,7 @@ def imaginary_potential(
     0.2041
     """
     length = mean_free_path(material, voltage, source, **options)
-    return PLANCK_LIGHT_EV_ANGSTROM * math.sqrt(_squared_speed(voltage)) / (4 * math.pi * length)
+    return 1 / (2 * interaction_constant(voltage) * length)
 
 
 def emerging_amplitude_contrast(
@@ -211,17 +212,17 @@ def _element_cross_section(number: int, voltage: float) -> float:
     """A^2: `1.5e-4 sqrt(Z) L / beta^2`; hydrogen from its value at 100 kV."""
     if number == 1:
         return _HYDROGEN * _relative_cross_section(voltage)
-    return 1.5e-4 * math.sqrt(number) / _squared_speed(voltage) * _logarithm(voltage)
+    return 1.5e-4 * math.sqrt(number) / speed_ratio(voltage) ** 2 * _logarithm(voltage)
 
 
 def _relative_cross_section(voltage: float) -> float:
     """A cross section relative to that at 100 kV: `L / beta^2` over its value there."""
-    here = _logarithm(voltage) / _squared_speed(voltage)
-    return here / (_logarithm(_REFERENCE_VOLTAGE) / _squared_speed(_REFERENCE_VOLTAGE))
+    here = _logarithm(voltage) / speed_ratio(voltage) ** 2
+    return here / (_logarithm(_REFERENCE_VOLTAGE) / speed_ratio(_REFERENCE_VOLTAGE) ** 2)
 
 
 def _logarithm(voltage: float) -> float:
-    return math.log(_squared_speed(voltage) * (voltage + ELECTRON_REST_ENERGY_EV) / (_MEAN_LOSS_EV / 2))
+    return math.log(speed_ratio(voltage) ** 2 * (voltage + ELECTRON_REST_ENERGY_EV) / (_MEAN_LOSS_EV / 2))
 
 
 def _iakoubovskii(density: float, voltage: float, collection: float, convergence: float) -> float:
@@ -266,10 +267,3 @@ def _refuse_others(source: str, options: dict[str, float | None], used: tuple[st
             )
         if not (value >= 0 and math.isfinite(value)) or (value == 0 and name != "convergence_mrad"):
             raise SettingsProblem(f"{name} = {value}", "a positive number")
-
-
-def _squared_speed(voltage: float) -> float:
-    """beta^2 = (v/c)^2 of an electron accelerated through `voltage` volts."""
-    if not (voltage >= 1e3 and math.isfinite(voltage)):
-        raise SettingsProblem(f"an accelerating voltage of {voltage} V", "volts, at least 1000", "300 kV is 300e3")
-    return 1 - (ELECTRON_REST_ENERGY_EV / (voltage + ELECTRON_REST_ENERGY_EV)) ** 2

@@ -201,6 +201,16 @@ def test_grain_and_damage_show(tmp_path):
 # --- seeds, chunks, resuming ------------------------------------------------------------------------------------------
 
 
+def test_the_critical_exposure_is_scaled_as_asked_where_it_was_not_measured():
+    scales = {}
+    for voltage_kv, given in ((300.0, None), (200.0, 0.8), (300.0, 0.5)):
+        settings = SimulateMicrograph(
+            KINASE, voltage_kv=voltage_kv, radiation_damage=True, critical_exposure_scale=given, **SMALL
+        )
+        scales[voltage_kv, given] = MicrographPlan.of(settings).exposure.voltage_scale
+    assert scales == {(300.0, None): 1.0, (200.0, 0.8): 0.8, (300.0, 0.5): 0.5}
+
+
 def test_seeds_and_longer_sets(tmp_path):
     common = {**SMALL, "size": (256,), "particles": 6}
     for name, changes in {
@@ -382,8 +392,10 @@ BAD = {
     "unmeasured voltage": ({"voltage_kv": 120.0}, "120 kV.*ideal"),
     "unknown damage": (
         {"voltage_kv": 120.0, "detector": "ideal", "radiation_damage": True},
-        "--radiation-damage at 120",
+        "--radiation-damage at 120.*--critical-exposure-scale",
     ),
+    "unmeasured damage": ({"voltage_kv": 200.0, "radiation_damage": True}, "--radiation-damage at 200"),
+    "scale of no damage": ({"critical_exposure_scale": 0.8}, "--critical-exposure-scale with no damage"),
     "negative dose": ({"dose": -1.0}, "--dose -1"),
     "negative seed": ({"seed": -1}, "--seed -1"),
 }
