@@ -34,6 +34,7 @@ ROOMS = (
     "detection",
     "reconstruction",
     "simulation",
+    "estimation",
     "conformance",
     "jobs",
     "reference",

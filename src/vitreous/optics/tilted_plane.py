@@ -65,6 +65,14 @@ class TiltedPlane:
         return defocus + self.height(x, y)
 
     @staticmethod
+    def of_slope(along_x: float, along_y: float) -> TiltedPlane:
+        """The plane whose height, and defocus, grow by these amounts per angstrom along x and y; tilt >= 0."""
+        steepness = math.hypot(along_x, along_y)
+        if steepness == 0:
+            return TiltedPlane(0.0)
+        return TiltedPlane(math.atan(steepness), math.atan2(-along_x, along_y))
+
+    @staticmethod
     def of_rotation(rotation: Float[np.ndarray, "3 3"]) -> TiltedPlane:
         """The plane z = 0 of a specimen after `r_image = rotation @ r_specimen`.
 
@@ -76,7 +84,7 @@ class TiltedPlane:
         normal = rotation[:, 2]
         if abs(normal[2]) < 1e-9:
             raise DataProblem("a specimen seen edge on", "a tilt between -90 and 90 degrees")
-        return _plane_of_slope(-normal[0] / normal[2], -normal[1] / normal[2])
+        return TiltedPlane.of_slope(-normal[0] / normal[2], -normal[1] / normal[2])
 
     @staticmethod
     def of_relion_tomogram(projection: Float[np.ndarray, "3 3"], hand: int) -> TiltedPlane:
@@ -136,14 +144,6 @@ class TiltedPlane:
         if distances[hand] > 0.01 * steepness:
             raise DataProblem("a plane that is not that of this projection, of either hand", "the same tilt and axis")
         return hand
-
-
-def _plane_of_slope(along_x: float, along_y: float) -> TiltedPlane:
-    """The plane whose height grows by these amounts per angstrom; tilt >= 0."""
-    steepness = math.hypot(along_x, along_y)
-    if steepness == 0:
-        return TiltedPlane(0.0)
-    return TiltedPlane(math.atan(steepness), math.atan2(-along_x, along_y))
 
 
 def _checked_hand(hand: int | float) -> int:
