@@ -59,7 +59,8 @@ class RingProfile:
 
     Averages are equi-phase: over pixels of equal phase gamma, plotted at the frequency where a lens without astigmatism has that phase.
     `power` is the spectrum, `background` its smooth mean T, `rings` what is left of it, power / T - 1, `model` the fitted
-    -m cos(2 gamma), `depth` the fitted m, and `agreement` the local correlation of rings and model.
+    -m cos(2 gamma), `depth` the fitted m, `agreement` the correlation of rings and -cos(2 gamma) over about two rings, and `count`
+    the number of samples.
     """
 
     frequency: Float[np.ndarray, " s"]
@@ -69,6 +70,7 @@ class RingProfile:
     model: Float[np.ndarray, " s"]
     depth: Float[np.ndarray, " s"]
     agreement: Float[np.ndarray, " s"]
+    count: Float[np.ndarray, " s"]
 
 
 @dataclass(frozen=True)
