@@ -20,13 +20,10 @@ def smooth_background(pixels: RingPixels) -> Float[np.ndarray, " c"]:
 
     Means over rings one sample wide are fitted by iterated least squares in which rings that stand out (ice, crystals) count less.
     """
-    ring = np.round((pixels.k - pixels.limits[0]) / pixels.step).astype(np.int64)
-    count = np.bincount(ring)
-    used = count > 0
-    k = (np.bincount(ring, pixels.k)[used]) / count[used]
-    level = np.log(np.bincount(ring, pixels.power)[used] / count[used])
+    k, mean, count = ring_means(pixels)
+    level = np.log(mean)
     basis = splines(k, pixels.limits, BACKGROUND_KNOTS)
-    weights = np.sqrt(count[used].astype(np.float64))
+    weights = np.sqrt(count)
     reliable = np.ones_like(weights)
     coefficients = np.zeros(BACKGROUND_KNOTS)
     for _ in range(ROUNDS):
@@ -36,3 +33,12 @@ def smooth_background(pixels: RingPixels) -> Float[np.ndarray, " c"]:
         spread = 1.4826 * np.median(abs(rest)) + 1e-12
         reliable = np.sqrt(np.minimum(1.0, OUTLIER * spread / np.maximum(abs(rest), 1e-300)))
     return coefficients
+
+
+def ring_means(pixels: RingPixels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Frequency, mean power and number of samples of circles one sample wide; circles without samples are left out."""
+    ring = np.round((pixels.k - pixels.limits[0]) / pixels.step).astype(np.int64)
+    count = np.bincount(ring)
+    used = count > 0
+    k, power = (np.bincount(ring, values)[used] / count[used] for values in (pixels.k, pixels.power))
+    return k, power, count[used].astype(np.float64)

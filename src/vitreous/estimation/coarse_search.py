@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SECTORS = 24  # of half a turn
-BANDS = (12.0, 8.0, 6.0, 4.5, 3.6)  # angstrom: the search stops at each of these, if the spectrum reaches as far
+BANDS = (12.0, 8.0, 6.0, 4.5, 4.0)  # angstrom: the search stops at each of these, before the rings of ice
 LARGEST_ERROR = 0.8  # radian, of the phase 2 gamma between two steps of the grid, at the end of the band
 PHASES = 12  # steps of a phase shift over half a turn
 FINER = 2  # entries of the table a step of the grid, so that rounding to an entry costs little
@@ -98,13 +98,14 @@ def _band(sectors: SectorProfile, end: float, lens: Lens, search: Search) -> lis
     """The best candidate of every maximum along the defocus, up to the resolution `end`."""
     used = sectors.u <= end**-2
     u, count = sectors.u[used], sectors.count[:, used]
-    rest = _without_smooth(sectors.mean[:, used], count, u)
-    step = LARGEST_ERROR / (math.pi * wavelength(lens.voltage) * end**-2)
+    rest = without_smooth(sectors.mean[:, used], count, u)
+    step = search_step(end, lens)
     spread = math.ceil(search.astigmatism / 2 / step)
     low, high = search.defocus
     defoci = np.arange(low, high + step, step)
     table_defoci = low + (np.arange(FINER * (len(defoci) + 2 * spread)) - FINER * spread) * step / FINER
-    table, power = _table(rest, count, u, table_defoci, lens)
+    waves, power = phase_table(count, u, table_defoci, lens)
+    table = (rest * count) @ waves
 
     shape = (len(defoci),)
     best = np.full(shape, -np.inf)
@@ -128,10 +129,10 @@ def _band(sectors: SectorProfile, end: float, lens: Lens, search: Search) -> lis
     return [Candidate(float(defoci[i]), (which[0, i], which[1, i]), which[2, i], float(best[i]), 1 / end) for i in tops]
 
 
-def _table(
-    rest: np.ndarray, count: np.ndarray, u: np.ndarray, defoci: np.ndarray, lens: Lens
+def phase_table(
+    count: Float[np.ndarray, "s u"], u: Float[np.ndarray, " u"], defoci: Float[np.ndarray, " d"], lens: Lens
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums [sector, defocus] of the rings times exp(2 i gamma), and what noise of variance 1 adds to the square of their real part."""
+    """exp(2 i gamma) [u, defocus], and the variance [defocus] of its product with noise of variance 1 whose smooth part is taken out."""
     k = np.sqrt(u)
     phase = gamma(
         k,
@@ -141,12 +142,16 @@ def _table(
         spherical_aberration=lens.spherical_aberration,
         amplitude_contrast=lens.amplitude_contrast,
     )
-    waves = np.exp(2j * phase.T)
-    real = _without_smooth(waves.real.T, np.broadcast_to(count.sum(axis=0), phase.shape), u)
-    return (rest * count) @ waves, (real**2) @ count.sum(axis=0)
+    real = without_smooth(np.cos(2 * phase), count, u)
+    return np.exp(2j * phase.T), (real**2) @ count.sum(axis=0)
 
 
-def _without_smooth(rows: np.ndarray, count: np.ndarray, u: np.ndarray) -> np.ndarray:
+def search_step(end: float, lens: Lens) -> float:
+    """Steps of the defocus in angstrom at which no ring up to the resolution `end` is missed."""
+    return LARGEST_ERROR / (math.pi * wavelength(lens.voltage) * end**-2)
+
+
+def without_smooth(rows: np.ndarray, count: np.ndarray, u: np.ndarray) -> np.ndarray:
     """The rows [n, u] less what the first polynomials of u explain of them, by least squares with weights `count`."""
     from numpy.polynomial import legendre
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.estimation.background import smooth_background
+from vitreous.errors import SettingsProblem
+from vitreous.estimation.background import ring_means, smooth_background
 from vitreous.estimation.coarse_search import Candidate, coarse_search
-from vitreous.estimation.ctf_estimate import Alternative, CtfEstimate, Lens, Search
+from vitreous.estimation.ctf_estimate import PARAMETERS, Alternative, CtfEstimate, Lens, Search
 from vitreous.estimation.ring_fit import OUTLIER, RingFit, fit_rings
 from vitreous.estimation.ring_model import Samples, State, relative_residual
-from vitreous.estimation.ring_pixels import BACKGROUND_KNOTS, DEPTH_KNOTS, RingPixels, ring_pixels
+from vitreous.estimation.ring_pixels import BACKGROUND_KNOTS, DEPTH_KNOTS, RingPixels, ring_pixels, without_ice
 from vitreous.estimation.ring_profile import fit_resolution, ice_ring, ring_profile, ring_score
-from vitreous.estimation.spectrum import Spectrum, spectrum_of_image
+from vitreous.estimation.spectrum import Spectrum, TileSpectra, spectrum_of_image, tile_spectra
+from vitreous.estimation.thickness_fit import is_seen, search_thickness
+from vitreous.estimation.tilt_fit import search_tilt
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 LENS = ("defocus", "astigmatism_along", "astigmatism_across")
 TRIED = 3  # candidates of the search that are fitted
 CLEAR = 8.0  # standard deviations of noise that the search must find; noise alone gives 5 to 6
+STRONG_ICE = 0.2  # rings of ice that stand out by more than this part of their surroundings are left out of the fit
 APART = 25.0  # by which twice the log-likelihood of the best fit must lie above that of any other
 
 
@@ -39,27 +44,97 @@ def estimate_ctf(
     """
     search = search or Search()
     spectrum = spectrum_of_image(image, pixel_size, finest=search.resolution[1], workers=workers)
-    return estimate_from_spectrum(spectrum, lens, search)
+    fitted = _fit_spectrum(spectrum, lens, search)
+    if search.tilt:
+        tiles = tile_spectra(image, pixel_size, finest=search.resolution[1], workers=workers)
+        fitted = _fit_tiles(tiles, fitted, lens, search)
+    return _estimate(spectrum, _with_thickness(fitted, lens, search), lens, search)
 
 
 def estimate_from_spectrum(spectrum: Spectrum, lens: Lens, search: Search | None = None) -> CtfEstimate:
-    """The CTF of a spectrum. Tilt cannot be seen in it: `search.tilt` is for `estimate_ctf`."""
+    """The CTF of a spectrum. Raises SettingsProblem if `search` asks for the tilt, which only an image shows."""
     search = search or Search()
-    pixels = ring_pixels(spectrum, search.resolution)
-    background = smooth_background(pixels)
-    basis = pixels.splines(BACKGROUND_KNOTS)
-    level = float((basis @ background).mean())
-    rings = pixels.power / np.exp(basis @ background) - 1
-    candidates = coarse_search(pixels, rings, lens, search)
-    samples = _samples(pixels, basis, math.exp(-level))
+    if search.tilt:
+        raise SettingsProblem("a tilt, of a spectrum", "a micrograph: a spectrum does not say what is where")
+    return _estimate(spectrum, _with_thickness(_fit_spectrum(spectrum, lens, search), lens, search), lens, search)
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """What a fit was made of, and what came out: `strengths` of the fits tried and `scores` (defocus, score) of the search, best first."""
+
+    pixels: RingPixels
+    samples: Samples
+    fit: RingFit
+    strengths: tuple[float, ...]
+    scores: tuple[Alternative, ...]
+    ice: float | None
+    box: int
+
+
+def _fit_spectrum(spectrum: Spectrum, lens: Lens, search: Search) -> _Fitted:
+    """Search and fit of the whole micrograph."""
+    pixels, ice = _clean_pixels(spectrum, search)
+    background, rings = _rings(pixels, pixels.power[None])
+    candidates = coarse_search(pixels, rings[0], lens, search)
+    samples, level = _samples(pixels, pixels.power[None], background)
     names = LENS + (("phase_shift",) if search.phase_shift is not None else ())
     fits = [
         fit_rings(samples, _start(candidate, background - level), lens, names, pixels.limits[1])
         for candidate in candidates[:TRIED]
         if candidate.score > candidates[0].score / 2
     ]
-    best = max(fits, key=strength)
-    return _estimate(spectrum, pixels, samples, best, candidates, [strength(fit) for fit in fits], lens, search)
+    fits.sort(key=strength, reverse=True)
+    scores = tuple(Alternative(candidate.defocus, candidate.score) for candidate in candidates)
+    return _Fitted(pixels, samples, fits[0], tuple(strength(fit) for fit in fits), scores, ice, spectrum.box)
+
+
+def _fit_tiles(tiles: TileSpectra, whole: _Fitted, lens: Lens, search: Search) -> _Fitted:
+    """Search and fit of the slope of the defocus, all tiles together."""
+    pixels, _ = _clean_pixels(tiles.mean, search)
+    power = tiles.power[:, *pixels.index].astype(np.float64)
+    power /= (power / pixels.power).mean(axis=1, keepdims=True)
+    background, rings = _rings(pixels, power)
+    astigmatism = (float(whole.fit.state.lens[1]), float(whole.fit.state.lens[2]))
+    phase_shift = float(whole.fit.state.lens[3])
+    start = search_tilt(pixels, rings, tiles.x, tiles.y, astigmatism, phase_shift, lens, search)
+    samples, level = _samples(pixels, power, background, tiles)
+    state = State(
+        np.array([start.defocus, *astigmatism, phase_shift, *start.slope, 0.0]),
+        background - level,
+        np.zeros(DEPTH_KNOTS),
+    )
+    fit = fit_rings(samples, state, lens, (*whole.fit.names, "slope_x", "slope_y"), pixels.limits[1])
+    scores = (Alternative(start.defocus, start.score), *whole.scores)
+    return _Fitted(pixels, samples, fit, (strength(fit),), scores, whole.ice, tiles.power.shape[1])
+
+
+def _with_thickness(fitted: _Fitted, lens: Lens, search: Search) -> _Fitted:
+    """The fit with the thickness, if it was asked for and the rings show it."""
+    if search.thickness is None:
+        return fitted
+    fit = fitted.fit
+    start = search_thickness(fitted.samples, fit.state, fit.variance, fitted.pixels, search.thickness, lens)
+    if not is_seen(start):
+        return fitted
+    first = np.array(fit.state.lens)
+    first[PARAMETERS.index("thickness")] = start.thickness
+    names = (*fit.names, "thickness")
+    state = State(first, fit.state.background, start.depth)
+    return replace(fitted, fit=fit_rings(fitted.samples, state, lens, names, fitted.pixels.limits[1]))
+
+
+def _clean_pixels(spectrum: Spectrum, search: Search) -> tuple[RingPixels, float | None]:
+    """The samples to fit, without ice's rings if they stand out, and how far they stand out."""
+    pixels = ring_pixels(spectrum, search.resolution)
+    ice = ice_ring(*ring_means(pixels))
+    return (without_ice(pixels) if ice is not None and ice > STRONG_ICE else pixels), ice
+
+
+def _rings(pixels: RingPixels, power: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients of the background of `pixels`, and power [part, p] over it, less 1."""
+    background = smooth_background(pixels)
+    return background, power / np.exp(pixels.splines(BACKGROUND_KNOTS) @ background) - 1
 
 
 def strength(fit: RingFit) -> float:
@@ -82,20 +157,15 @@ def correlation_factor(pixels: RingPixels, values: Float[np.ndarray, " p"], box:
     return max(1.0, 1.0 + total / float(values.var()))
 
 
-def _samples(pixels: RingPixels, basis: np.ndarray, scale: float) -> Samples:
-    """The whole micrograph as one part, in single precision, with a mean power near 1."""
-    single = np.float32
-    nowhere = np.zeros(1, dtype=single)
-    return Samples(
-        pixels.kx.astype(single),
-        pixels.ky.astype(single),
-        (pixels.power * scale).astype(single)[None],
-        nowhere,
-        nowhere,
-        single(0),
-        basis.astype(single),
-        pixels.splines(DEPTH_KNOTS).astype(single),
-    )
+def _samples(
+    pixels: RingPixels, power: np.ndarray, background: np.ndarray, tiles: TileSpectra | None = None
+) -> tuple[Samples, float]:
+    """Power [part, p] in single precision with a mean near 1, and the logarithm of what it was divided by."""
+    basis = pixels.splines(BACKGROUND_KNOTS)
+    level = float((basis @ background).mean())
+    x, y, side = (np.zeros(1), np.zeros(1), 0.0) if tiles is None else (tiles.x, tiles.y, tiles.side)
+    arrays = (pixels.kx, pixels.ky, power * math.exp(-level), x, y, side, basis, pixels.splines(DEPTH_KNOTS))
+    return Samples(*(np.asarray(values, dtype=np.float32) for values in arrays)), level
 
 
 def _start(candidate: Candidate, background: np.ndarray) -> State:
@@ -103,29 +173,22 @@ def _start(candidate: Candidate, background: np.ndarray) -> State:
     return State(lens, background, np.zeros(DEPTH_KNOTS))
 
 
-def _estimate(
-    spectrum: Spectrum,
-    pixels: RingPixels,
-    samples: Samples,
-    fit: RingFit,
-    candidates: list[Candidate],
-    strengths: list[float],
-    known: Lens,
-    search: Search,
-) -> CtfEstimate:
+def _estimate(spectrum: Spectrum, fitted: _Fitted, known: Lens, search: Search) -> CtfEstimate:
     """The fit with its error bars, its evidence and its verdict."""
-    rest, _ = relative_residual(samples, fit.state, known)
-    factor = correlation_factor(pixels, np.clip(rest[0], -0.9, OUTLIER * math.sqrt(fit.variance)), spectrum.box)
-    profile = ring_profile(samples, fit.state, known, pixels.limits, pixels.step)
+    pixels, fit = fitted.pixels, fitted.fit
+    rest, _ = relative_residual(fitted.samples, fit.state, known)
+    most = OUTLIER * math.sqrt(fit.variance)
+    factor = max(1.0, float(np.mean([correlation_factor(pixels, np.minimum(one, most), fitted.box) for one in rest])))
+    profile = ring_profile(fitted.samples, fit.state, known, pixels.limits, pixels.step)
     resolution = fit_resolution(profile)
     b_factor, b_sigma = rings_b_factor(pixels, fit, factor, resolution)
-    found, evidence = _verdict(fit, candidates, strengths, resolution, search, known)
-    defocus, along, across, phase_shift, *_ = (float(value) for value in fit.state.lens)
+    found, evidence = _verdict(fitted, resolution, search)
+    value = dict(zip(PARAMETERS, (float(number) for number in fit.state.lens)))
     return CtfEstimate(
         lens=known,
-        defocus=defocus,
-        astigmatism=(along, across),
-        phase_shift=phase_shift,
+        defocus=value["defocus"],
+        astigmatism=(value["astigmatism_along"], value["astigmatism_across"]),
+        phase_shift=value["phase_shift"],
         b_factor=b_factor,
         b_factor_sigma=b_sigma,
         names=fit.names,
@@ -133,12 +196,14 @@ def _estimate(
         found=found,
         evidence=evidence,
         score=ring_score(profile, resolution),
-        significance=candidates[0].score,
+        significance=fitted.scores[0].score,
         fit_resolution=resolution,
-        ice_ring=ice_ring(profile),
-        alternatives=tuple(Alternative(c.defocus, c.score) for c in candidates[1:]),
+        ice_ring=fitted.ice,
+        alternatives=fitted.scores[1:],
         profile=profile,
         spectrum=spectrum,
+        slope=(value["slope_x"], value["slope_y"]) if "slope_x" in fit.names else None,
+        thickness=abs(value["thickness"]) if "thickness" in fit.names else None,
     )
 
 
@@ -164,23 +229,17 @@ def rings_b_factor(pixels: RingPixels, fit: RingFit, factor: float, resolution: 
     return float((inverse @ (amplitude * weight))[1]), math.sqrt(max(float(covariance[1, 1]), 0.0))
 
 
-def _verdict(
-    fit: RingFit, candidates: list[Candidate], strengths: list[float], resolution: float, search: Search, known: Lens
-) -> tuple[bool, str]:
+def _verdict(fitted: _Fitted, resolution: float, search: Search) -> tuple[bool, str]:
     """Whether there is a CTF, and the reason in one sentence."""
-    score, gained = candidates[0].score, strength(fit)
-    rivals = sorted((value for value in strengths if value is not None), reverse=True)[1:]
-    defocus = float(fit.state.lens[0])
-    low, high = search.defocus
+    score, strengths = fitted.scores[0].score, fitted.strengths
+    defocus, (low, high) = float(fitted.fit.state.lens[0]), search.defocus
     if score < CLEAR:
         return False, f"The best of all defoci scores {score:.1f} standard deviations of noise; {CLEAR:g} are needed."
-    if not fit.converged:
+    if not fitted.fit.converged:
         return False, "The fit came to no end: no CTF describes the spectrum."
-    if rivals and gained - rivals[0] < APART:
-        return (
-            False,
-            f"Two defoci explain the spectrum equally well (log-likelihoods {gained / 2:.0f} and {rivals[0] / 2:.0f}).",
-        )
+    if len(strengths) > 1 and strengths[0] - strengths[1] < APART:
+        both = f"log-likelihoods {strengths[0] / 2:.0f} and {strengths[1] / 2:.0f}"
+        return False, f"Two defoci explain the spectrum equally well ({both})."
     if not low * 0.9 <= defocus <= high * 1.1:
         return False, f"The fit left the range of defocus, to {defocus:.0f} A."
     return True, f"Thon rings to {resolution:.1f} A; the search scores {score:.0f} standard deviations of noise."

@@ -8,7 +8,7 @@ with A_j the derivative of the slice by the element j of d (`agreement_survey`);
 and the passes of `ctf_refinement` repeat it. The gain of each shell is profiled out.
 
 The defocus and the astigmatism are told in true frequencies. A change of M therefore changes them, so that the CTF of the
-recorded image stays what it is: the quadratic form of the defocus Q becomes `(1 + d)^-T Q (1 + d)^-1`.
+recorded image stays what it is: `defocus_after`.
 """
 
 from __future__ import annotations
@@ -53,15 +53,16 @@ def magnification_step(sums: AgreementSums, agreement: ShellAgreement, shells: n
 
 
 def defocus_after(
-    defocus: Float[np.ndarray, " n"], astigmatism: Float[np.ndarray, "n 2"], change: Float[np.ndarray, "2 2"]
+    defocus: Float[np.ndarray, " n"], astigmatism: Float[np.ndarray, "n 2"], stretch: Float[np.ndarray, "2 2"]
 ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n 2"]]:
-    """Defocus and Cartesian astigmatism for the matrix `M (1 + change)` that give the same CTF of the recorded image.
+    """Defocus and Cartesian astigmatism that give the same CTF of the recorded image once true frequencies are
+    `stretch @ k` instead of k: the quadratic form Q of the defocus becomes `stretch^-T Q stretch^-1`.
 
-    `k^T Q k = df k^2 + a1 (kx^2 - ky^2) + a2 2 kx ky` with the k that M gives; spherical aberration is left out.
+    `k^T Q k = df k^2 + a1 (kx^2 - ky^2) + a2 2 kx ky`; the change of the spherical aberration's phase is left out.
     """
     along, across = astigmatism[:, 0], astigmatism[:, 1]
     form = np.stack([np.stack([defocus + along, across], -1), np.stack([across, defocus - along], -1)], -2)
-    back = np.linalg.inv(np.eye(2) + change)
+    back = np.linalg.inv(stretch)
     form = back.T @ form @ back
     mean = (form[:, 0, 0] + form[:, 1, 1]) / 2
     return mean, np.stack([(form[:, 0, 0] - form[:, 1, 1]) / 2, form[:, 0, 1]], axis=-1)

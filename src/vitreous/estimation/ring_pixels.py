@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.errors import SettingsProblem
-from vitreous.estimation.spectrum import Spectrum, finest_resolution
+from vitreous.estimation.spectrum import FINEST, Spectrum
 from vitreous.fourier.transforms import frequencies
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 BESIDE_AXES = 2  # samples that close to an axis are left out: image borders and rows of bad pixels show there
+ICE = (1 / 3.95, 1 / 3.40)  # 1/angstrom: where water shows, whether vitreous or crystalline
 BACKGROUND_KNOTS = 14
 DEPTH_KNOTS = 7
 
@@ -49,7 +50,7 @@ def ring_pixels(spectrum: Spectrum, resolution: tuple[float, float | None]) -> R
     Raises SettingsProblem if there are fewer than a fit needs.
     """
     coarsest, asked = resolution
-    finest = finest_resolution(spectrum.pixel_size, asked)
+    finest = max(FINEST if asked is None else asked, spectrum.finest)
     shape = (spectrum.box, spectrum.box)
     kx, ky = frequencies(shape, spectrum.pixel_size)
     square = kx * kx + ky * ky
@@ -69,6 +70,19 @@ def ring_pixels(spectrum: Spectrum, resolution: tuple[float, float | None]) -> R
         (rows, columns),
         (1 / coarsest, 1 / finest),
         spectrum.step,
+    )
+
+
+def without_ice(pixels: RingPixels) -> RingPixels:
+    """The samples without those of the rings of ice, which follow no lens."""
+    k = pixels.k
+    kept = (k < ICE[0]) | (k > ICE[1])
+    return replace(
+        pixels,
+        kx=pixels.kx[kept],
+        ky=pixels.ky[kept],
+        power=pixels.power[kept],
+        index=(pixels.index[0][kept], pixels.index[1][kept]),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from vitreous.arrays import namespace
 from vitreous.estimation.ctf_estimate import Lens, RingProfile
 from vitreous.estimation.ring_model import LARGEST_DEPTH, Samples, State, local_gamma, visibility
+from vitreous.estimation.ring_pixels import ICE
 from vitreous.optics.electrons import wavelength
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     Array = Any  # NumPy or JAX
 
 AGREES = 0.5  # correlation above which rings and model agree (as CTFFIND has it)
-ICE = (1 / 3.95, 1 / 3.45)  # 1/angstrom: where water shows, whether vitreous or crystalline
 BESIDE_ICE = ((1 / 4.7, 1 / 4.1), (1 / 3.35, 1 / 3.0))
 
 
@@ -57,7 +57,8 @@ def ring_profile(samples: Samples, state: State, known: Lens, limits: tuple[floa
     used = count > 0
     means, frequency = sums[:, used] / count[used], limits[0] + step * np.nonzero(used)[0]
     agreement = local_correlation(frequency, means[2], means[5], count[used], float(lens[0]), known)
-    return RingProfile(frequency, *means[:5], agreement, count[used])
+    power, level, rings, model, deep = means[:5]
+    return RingProfile(frequency, power, level, rings, model, deep, agreement, count[used])
 
 
 def local_correlation(
@@ -106,17 +107,21 @@ def ring_score(profile: RingProfile, resolution: float) -> float:
     return max(0.0, float((weight * rings * model).sum()) / norm) if norm > 0 else 0.0
 
 
-def ice_ring(profile: RingProfile) -> float | None:
-    """How far the spectrum stands above its surroundings between 3.95 and 3.45 angstrom, in parts of them.
+def ice_ring(
+    k: Float[np.ndarray, " s"], power: Float[np.ndarray, " s"], count: Float[np.ndarray, " s"]
+) -> float | None:
+    """How far a spectrum stands above its surroundings between 3.95 and 3.40 angstrom, in parts of them.
 
-    The surroundings are a straight line, in logarithms, through both sides. None where the spectrum ends before 3.1 angstrom.
+    `power` is the mean of `count` samples at the frequencies k (1/angstrom). The surroundings are a straight line, in logarithms,
+    through both sides. None where the spectrum ends before 3.1 angstrom.
     """
-    k, power = profile.frequency, np.log(np.maximum(profile.power, 1e-300))
+    level = np.log(np.maximum(power, 1e-300))
     if k[-1] < 1 / 3.1 or k[0] > BESIDE_ICE[0][0]:
         return None
     inside = (k >= ICE[0]) & (k <= ICE[1])
     beside = np.zeros_like(inside)
     for low, high in BESIDE_ICE:
         beside |= (k >= low) & (k <= high)
-    slope, level = np.polyfit(k[beside], power[beside], 1, w=np.sqrt(profile.count[beside]))
-    return float(np.exp(np.average(power[inside] - slope * k[inside] - level, weights=profile.count[inside])) - 1)
+    slope, start = np.polyfit(k[beside], level[beside], 1, w=np.sqrt(count[beside]))
+    expected = np.exp(slope * k[inside] + start)
+    return float(np.average(power[inside] / expected, weights=count[inside]) - 1)

@@ -8,7 +8,7 @@ their borders, and neighbouring pixels of the result would not be independent.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 PERIOD = 1000.0  # angstrom: the spectrum is sampled every 1 / PERIOD, so that rings of 3 um at 4 A stay apart
+TILE_SIDE = 512.0  # angstrom: small enough that the defocus hardly changes within a tile, large enough for what the lens spreads
 TAPER = 1 / 32  # of the image, at each border
 OUTLIER = 8.0  # standard deviations, from which on pixels are taken for defects
 FINEST = 3.0  # angstrom: nothing finer is looked at unless asked for
@@ -29,12 +30,13 @@ class Spectrum:
     """Mean power on the half plane, in the layout of `fourier.transforms.forward`: [box, box // 2 + 1], rows in the order of
     `frequencies`.
 
-    `pixel_size` in angstrom: the frequencies end at 1 / (2 pixel_size). The scale is arbitrary. `averaged` is how many
+    `pixel_size` in angstrom: the frequencies end at 1 / (2 pixel_size), and are of use to the resolution `finest`. The scale is arbitrary. `averaged` is how many
     Fourier pixels each value is the mean of (0 where unknown).
     """
 
     power: Float[np.ndarray, "y xh"]
     pixel_size: float
+    finest: float
     averaged: int = 0
 
     @property
@@ -70,14 +72,73 @@ def spectrum_of_image(
     prepared = _prepared(image)
     box = _box(max(image.shape), period / pixel_size)
     rows, columns = (_odd(size / box) for size in image.shape)
-    half = min(int(np.ceil(box * pixel_size / finest_resolution(pixel_size, finest))) + 1, box // 2)
-    waves = scipy_fft.rfft(prepared, n=columns * box, axis=1, workers=workers)
+    end = finest_resolution(pixel_size, finest)
+    half = min(int(np.ceil(box * pixel_size / end)) + 1, box // 2)
+    waves: Any = scipy_fft.rfft(prepared, n=columns * box, axis=1, workers=workers)
     first = (columns + 1) // 2  # of the first square beside the axis
     waves = np.ascontiguousarray(waves[:, : first + half * columns])
     waves = scipy_fft.fft(waves, n=rows * box, axis=0, workers=workers, overwrite_x=True)
     power = _binned(np.roll(_squares(waves), rows // 2, axis=0), rows, columns, box, half)
     kept = np.r_[0:half, box - half : box]
-    return Spectrum(power[kept, : half + 1], pixel_size * box / (2 * half), rows * columns)
+    return Spectrum(power[kept, : half + 1], pixel_size * box / (2 * half), end, rows * columns)
+
+
+@dataclass(frozen=True)
+class TileSpectra:
+    """Periodograms of tiles that cover an image: `power` [tile, box, box // 2 + 1] as in `Spectrum`, `x`, `y` [tile] where their middles
+    lie, angstrom from the middle of the image (its pixel N // 2), and the `side` of a tile in angstrom.
+    """
+
+    power: Float[np.ndarray, "tile y xh"]
+    pixel_size: float
+    finest: float
+    x: Float[np.ndarray, " tile"]
+    y: Float[np.ndarray, " tile"]
+    side: float
+
+    @property
+    def mean(self) -> Spectrum:
+        return Spectrum(self.power.mean(axis=0), self.pixel_size, self.finest, len(self.power))
+
+
+def tile_spectra(
+    image: Float[np.ndarray, "y x"],
+    pixel_size: float,
+    *,
+    finest: float | None = None,
+    side: float = TILE_SIDE,
+    workers: int | None = None,
+) -> TileSpectra:
+    """Periodograms of tiles of about `side` angstrom beside each other, none overlapping. Raises as `spectrum_of_image`."""
+    from scipy import fft as scipy_fft
+
+    prepared = _prepared(image)
+    size = max(32, 2 * round(side / pixel_size / 2))
+    counts = [length // size for length in image.shape]
+    if min(counts) < 2:
+        raise DataProblem(
+            f"an image of {image.shape[1]} x {image.shape[0]} pixels of {pixel_size:g} A",
+            f"room for 2 x 2 tiles of {size} pixels, to see a tilt",
+        )
+    first = [(length - count * size) // 2 for length, count in zip(image.shape, counts)]
+    corners = [(first[0] + i * size, first[1] + j * size) for i in range(counts[0]) for j in range(counts[1])]
+    end = finest_resolution(pixel_size, finest)
+    half = min(int(np.ceil(size * pixel_size / end)) + 1, size // 2)
+    kept = np.r_[0:half, size - half : size]
+    window = _faded(size)[:, None] * _faded(size)
+    power = np.empty((len(corners), 2 * half, half + 1), dtype=np.float32)
+    for tile, (top, left) in zip(power, corners):
+        piece = prepared[top : top + size, left : left + size]
+        tile[...] = _squares(scipy_fft.rfft2((piece - piece.mean()) * window, workers=workers))[kept, : half + 1]
+    middle = (np.array(corners) + size // 2 - np.array(image.shape) // 2) * pixel_size
+    return TileSpectra(
+        power,
+        pixel_size * size / (2 * half),
+        end,
+        middle[:, 1].astype(float),
+        middle[:, 0].astype(float),
+        size * pixel_size,
+    )
 
 
 def stored_spectrum(amplitudes: Float[np.ndarray, "y x"], pixel_size: float) -> Spectrum:
@@ -91,7 +152,7 @@ def stored_spectrum(amplitudes: Float[np.ndarray, "y x"], pixel_size: float) -> 
     if not np.isfinite(values).all() or values.max() <= 0:
         raise DataProblem("a spectrum that is not finite, or nowhere positive", "amplitudes of an image's transform")
     shifted = np.fft.ifftshift(values)[:, : values.shape[1] // 2 + 1]
-    return Spectrum((shifted**2).astype(np.float32), pixel_size)
+    return Spectrum((shifted**2).astype(np.float32), pixel_size, PER_PIXEL * pixel_size)
 
 
 def _prepared(image: np.ndarray) -> np.ndarray:
@@ -131,7 +192,7 @@ def _box(size: int, target: float) -> int:
     return box + box % 2
 
 
-def _squares(waves: np.ndarray) -> np.ndarray:
+def _squares(waves: Any) -> np.ndarray:
     return waves.real**2 + waves.imag**2
 
 
