@@ -65,7 +65,7 @@ def coarse_search(
     `rings` is power over background, less 1.
     """
     sectors = sector_profile(pixels, rings, lens, search.defocus[1])
-    ends = [end for end in BANDS if 1 / end <= pixels.limits[1]] or [1 / pixels.limits[1]]
+    ends = [end for end in BANDS if 1.3 * pixels.limits[0] <= 1 / end <= pixels.limits[1]] or [1 / pixels.limits[1]]
     found: list[Candidate] = []
     for end in ends:
         found += _band(sectors, end, lens, search)

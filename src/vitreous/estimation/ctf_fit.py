@@ -12,7 +12,7 @@ from vitreous.errors import SettingsProblem
 from vitreous.estimation.background import ring_means, smooth_background
 from vitreous.estimation.coarse_search import Candidate, coarse_search
 from vitreous.estimation.ctf_estimate import PARAMETERS, Alternative, CtfEstimate, Lens, Search
-from vitreous.estimation.ring_fit import OUTLIER, RingFit, fit_rings
+from vitreous.estimation.ring_fit import OUTLIER, RingFit, fit_rings, follow_rings
 from vitreous.estimation.ring_model import Samples, State, relative_residual
 from vitreous.estimation.ring_pixels import BACKGROUND_KNOTS, DEPTH_KNOTS, RingPixels, ring_pixels, without_ice
 from vitreous.estimation.ring_profile import fit_resolution, ice_ring, ring_profile, ring_score
@@ -80,7 +80,7 @@ def _fit_spectrum(spectrum: Spectrum, lens: Lens, search: Search) -> _Fitted:
     samples, level = _samples(pixels, pixels.power[None], background)
     names = LENS + (("phase_shift",) if search.phase_shift is not None else ())
     fits = [
-        fit_rings(samples, _start(candidate, background - level), lens, names, pixels.limits[1])
+        follow_rings(samples, _start(candidate, background - level), lens, names, pixels.limits)
         for candidate in candidates[:TRIED]
         if candidate.score > candidates[0].score / 2
     ]
@@ -104,7 +104,7 @@ def _fit_tiles(tiles: TileSpectra, whole: _Fitted, lens: Lens, search: Search) -
         background - level,
         np.zeros(DEPTH_KNOTS),
     )
-    fit = fit_rings(samples, state, lens, (*whole.fit.names, "slope_x", "slope_y"), pixels.limits[1])
+    fit = follow_rings(samples, state, lens, (*whole.fit.names, "slope_x", "slope_y"), pixels.limits)
     scores = (Alternative(start.defocus, start.score), *whole.scores)
     return _Fitted(pixels, samples, fit, (strength(fit),), scores, whole.ice, tiles.power.shape[1])
 
@@ -120,8 +120,8 @@ def _with_thickness(fitted: _Fitted, lens: Lens, search: Search) -> _Fitted:
     first = np.array(fit.state.lens)
     first[PARAMETERS.index("thickness")] = start.thickness
     names = (*fit.names, "thickness")
-    state = State(first, fit.state.background, start.depth)
-    return replace(fitted, fit=fit_rings(fitted.samples, state, lens, names, fitted.pixels.limits[1]))
+    state = State(first, fit.state.background, start.depth, fitted.pixels.limits[1])
+    return replace(fitted, fit=fit_rings(fitted.samples, state, lens, names))
 
 
 def _clean_pixels(spectrum: Spectrum, search: Search) -> tuple[RingPixels, float | None]:
@@ -176,7 +176,7 @@ def _start(candidate: Candidate, background: np.ndarray) -> State:
 def _estimate(spectrum: Spectrum, fitted: _Fitted, known: Lens, search: Search) -> CtfEstimate:
     """The fit with its error bars, its evidence and its verdict."""
     pixels, fit = fitted.pixels, fitted.fit
-    rest, _ = relative_residual(fitted.samples, fit.state, known)
+    rest = relative_residual(fitted.samples, fit.state, known)
     most = OUTLIER * math.sqrt(fit.variance)
     factor = max(1.0, float(np.mean([correlation_factor(pixels, np.minimum(one, most), fitted.box) for one in rest])))
     profile = ring_profile(fitted.samples, fit.state, known, pixels.limits, pixels.step)
@@ -212,7 +212,7 @@ def rings_b_factor(pixels: RingPixels, fit: RingFit, factor: float, resolution: 
 
     The average over squares of Fourier pixels damps the rings too, by sinc^2 of the distance over which the lens spreads a frequency; it is divided out.
     """
-    k = np.linspace(pixels.limits[0], 1 / resolution, 40)
+    k = np.linspace(pixels.limits[0], min(1 / resolution, fit.state.reach), 40)
     basis = pixels.splines(DEPTH_KNOTS, k)
     depth = basis @ fit.state.depth
     errors = np.sqrt(np.einsum("ij,jk,ik->i", basis, fit.depth_covariance, basis) * factor)

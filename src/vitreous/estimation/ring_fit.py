@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,18 +15,23 @@ from vitreous.optics.electrons import wavelength
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-STEPS = 25
-ENOUGH = 0.02  # a step that is smaller than this part of every error bar ends the fit
+STEPS = 12
+ENOUGH = 0.03  # a step that is smaller than this part of every error bar ends the fit
 OUTLIER = 4.0  # standard deviations
-FIRST_LIMIT = 4.0
+NO_LIMIT = 1e6
+ROUGH = 5  # steps of a fit that only has to find the next band of frequencies
+BANDS = (10.0, 7.5, 6.0, 5.0, 4.2, 3.6)  # angstrom: as far as the rings are followed, one after the other
+FIRST_DEPTH = (
+    2  # steps in which the lens stays where it is: without a depth of the rings there is nothing to judge it by
+)
+SMOOTH = 0.1  # of the depth, between neighbouring knots
+INVERTED = 2.0  # standard deviations by which the depth must be negative for the rings to be called inverted
 
 
 @dataclass(frozen=True)
 class RingFit:
-    """The best parameters, the covariance of the fitted lens parameters `names` (angstrom, radian) and of the depth for independent samples, and
-    the variance of P/S - 1.
-
-    `deviance` is twice the log-likelihood that the rings gain over a spectrum without rings.
+    """The best parameters; the covariance of the fitted lens parameters `names` (angstrom, radian) and of the depth, for independent samples; and the
+    variance of P/S - 1.
     """
 
     state: State
@@ -35,49 +41,93 @@ class RingFit:
     variance: float
     converged: bool
 
-    def scaled(self, factor: float) -> tuple[np.ndarray, np.ndarray]:
-        return self.covariance * factor, self.depth_covariance * factor
+
+def follow_rings(
+    samples: Samples, start: State, known: Lens, names: tuple[str, ...], limits: tuple[float, float]
+) -> RingFit:
+    """Fit the rings band by band from the lowest frequencies outwards, as far as they are there and not inverted.
+
+    Rings at high frequency say most, but fit several defoci a fraction of a ring apart, the more so as a thick specimen inverts them beyond
+    a node (optics.thickness). At low frequency there is one answer. Each band starts from the fit of the bands before it, which is good
+    to a small part of the next band's rings.
+    """
+    ends = [1 / band for band in BANDS if limits[0] * 1.5 < 1 / band < limits[1]]
+    state = start
+    for number, end in enumerate([*ends, limits[1]]):
+        fit = fit_rings(
+            samples, state._replace(reach=end), known, names, steps=ROUGH, hold=FIRST_DEPTH if number == 0 else 0
+        )
+        turn = _inversion(samples, fit)
+        if turn is not None:
+            return fit_rings(samples, fit.state._replace(reach=turn), known, names)
+        state = fit.state
+    return fit_rings(samples, state, known, names)
 
 
-def fit_rings(samples: Samples, start: State, known: Lens, names: tuple[str, ...], largest_k: float) -> RingFit:
-    """Fit the lens parameters `names`, the background and the depth together.
+def fit_rings(
+    samples: Samples,
+    start: State,
+    known: Lens,
+    names: tuple[str, ...],
+    *,
+    steps: int = STEPS,
+    hold: int = 0,
+) -> RingFit:
+    """Fit the lens parameters `names`, the background, and the depth of the rings up to `start.reach`, together.
 
-    A step moves no defocus by more than a quarter of a ring at `largest_k`, so that the fit stays on the ring where it starts.
+    A step moves no defocus by more than a quarter of a ring there. The depth is expected to be smooth, which decides what the samples do not say: its
+    coefficients have second differences of about SMOOTH. The lens stays as it is for the first `hold` steps.
     """
     columns = np.array([PARAMETERS.index(name) for name in names])
     units = UNITS[columns]
-    ring = 1 / (wavelength(known.voltage) * largest_k**2)
+    ring = 1 / (wavelength(known.voltage) * float(start.reach) ** 2)
     longest = np.array([_longest(name, ring) for name in names]) / units
-    count = len(names)
-    state, limit, converged = start, FIRST_LIMIT, False
+    count, state, converged = len(names), start, False
+    limit = NO_LIMIT
+    prior = _smoothness(len(names), samples)
     normal = normal_equations(samples, state, known, names, limit)
-    for number in range(STEPS):
-        limit = OUTLIER * np.sqrt(normal.variance)
-        normal = normal_equations(samples, state, known, names, limit)
-        free = (
-            slice(count, None) if number < 2 else slice(0, None)
-        )  # at first the lens stays: there is no depth to judge it by
+    for number in range(steps):
+        limit = OUTLIER * math.sqrt(normal.variance)
+        free = slice(count if number < hold else 0, None)
         step = np.zeros(len(normal.gradient))
-        step[free] = _solve(normal.matrix[free, free], normal.gradient[free])
-        if number >= 2:
-            step[:count] *= min(1.0, float(np.min(longest / np.maximum(abs(step[:count]), 1e-300))))
+        matrix = normal.matrix + normal.variance * prior
+        gradient = normal.gradient - normal.variance * prior @ np.concatenate(
+            [np.zeros(count), state.background, state.depth]
+        )
+        step[free] = _inverse(matrix[free, free]) @ gradient[free]
+        step[:count] *= min(1.0, float(np.min(longest / np.maximum(abs(step[:count]), 1e-300))))
         state = _moved(state, step, columns, units)
-        if number >= 2:
-            errors = np.sqrt(normal.variance * np.diag(np.linalg.pinv(normal.matrix))[:count])
-            if (abs(step[:count]) < ENOUGH * errors).all():
-                converged = True
+        normal = normal_equations(samples, state, known, names, limit)
+        if number >= hold:
+            errors = np.sqrt(normal.variance * np.diag(_inverse(normal.matrix + normal.variance * prior))[:count])
+            converged = bool((abs(step[:count]) < ENOUGH * errors).all())
+            if converged:
                 break
-    normal = normal_equations(samples, state, known, names, limit)
-    covariance = np.linalg.pinv(normal.matrix) * normal.variance
+    covariance = _inverse(normal.matrix + normal.variance * prior) * normal.variance
     depth = slice(len(covariance) - samples.depth.shape[1], None)
     return RingFit(
-        State(*(np.asarray(part, dtype=np.float64) for part in state)),
+        state,
         names,
         covariance[:count, :count] * np.outer(units, units),
         covariance[depth, depth],
         normal.variance,
         converged,
     )
+
+
+def _inversion(samples: Samples, fit: RingFit) -> float | None:
+    """The lowest frequency at which the depth of the rings has become negative, if it goes on to be so beyond doubt."""
+    k = np.hypot(samples.kx, samples.ky)
+    order = np.argsort(k)[:: max(1, len(k) // 400)]
+    order = order[k[order] <= fit.state.reach]
+    basis = samples.depth[order].astype(np.float64)
+    depth = basis @ fit.state.depth
+    errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", basis, fit.depth_covariance, basis), 0.0))
+    inverted = depth < -INVERTED * errors
+    if not inverted.any():
+        return None
+    positive = np.nonzero(depth[: int(np.argmax(inverted))] > 0)[0]
+    return float(k[order[positive[-1]]]) if len(positive) else None
 
 
 def _longest(name: str, ring: float) -> float:
@@ -92,8 +142,16 @@ def _moved(state: State, step: np.ndarray, columns: np.ndarray, units: np.ndarra
     return State(lens, state.background + step[count : count + backgrounds], state.depth + step[count + backgrounds :])
 
 
-def _solve(matrix: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """The step; a little is added to the diagonal for functions that no sample sees."""
+def _smoothness(count: int, samples: Samples) -> np.ndarray:
+    """The inverse covariance expected of all parameters: of the depth's second differences, and barely of its size."""
+    knots, backgrounds = samples.depth.shape[1], samples.background.shape[1]
+    curvature = np.diff(np.eye(knots), n=2, axis=0)
+    expected = np.zeros((count + backgrounds + knots,) * 2)
+    expected[-knots:, -knots:] = curvature.T @ curvature / SMOOTH**2 + np.eye(knots)
+    return expected
+
+
+def _inverse(matrix: np.ndarray) -> np.ndarray:
+    """The inverse, of the part that the samples see."""
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-12 * np.diag(matrix).max()))
-    scaled = matrix / np.outer(scale, scale) + 1e-6 * np.eye(len(matrix))
-    return np.linalg.solve(scaled, gradient / scale) / scale
+    return np.linalg.pinv(matrix / np.outer(scale, scale), rcond=1e-6, hermitian=True) / np.outer(scale, scale)

@@ -17,6 +17,7 @@ linearised about the present parameters (Fisher scoring). Its matrix, times n, i
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,11 +55,14 @@ class Samples(NamedTuple):
 
 
 class State(NamedTuple):
-    """`lens` in the order of PARAMETERS, in angstrom and radian; coefficients of log T and of m."""
+    """`lens` in the order of PARAMETERS, in angstrom and radian; coefficients of log T and of m; and the frequency `reach`, in
+    1/angstrom, beyond which m is 0.
+    """
 
     lens: Float[Array, " q"]
     background: Float[Array, " b"]
     depth: Float[Array, " d"]
+    reach: Any = math.inf
 
 
 @dataclass(frozen=True)
@@ -111,16 +115,17 @@ def normal_equations(samples: Samples, state: State, known: Lens, names: tuple[s
     return Normal(np.asarray(matrix, np.float64), np.asarray(gradient, np.float64), float(variance), float(weight))
 
 
-def relative_residual(samples: Samples, state: State, known: Lens) -> tuple[np.ndarray, np.ndarray]:
-    """P/S - 1 and m q of each sample [part, p], in NumPy."""
+def depth_of_rings(samples: Samples, state: State) -> np.ndarray:
+    """m at the frequencies of the samples [p], in NumPy."""
     depth = np.clip(samples.depth @ state.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
-    waves = np.stack(
-        [
-            depth * ring_wave(np.asarray(state.lens), samples.kx, samples.ky, x, y, samples.side, known)
-            for x, y in zip(samples.x, samples.y)
-        ]
-    )
-    return samples.power / (np.exp(samples.background @ state.background) * (1 - waves)) - 1, waves
+    return np.where(samples.kx**2 + samples.ky**2 <= state.reach**2, depth, 0.0)
+
+
+def relative_residual(samples: Samples, state: State, known: Lens) -> np.ndarray:
+    """P/S - 1 of each sample [part, p], in NumPy."""
+    lens, depth = np.asarray(state.lens), depth_of_rings(samples, state)
+    waves = [ring_wave(lens, samples.kx, samples.ky, x, y, samples.side, known) for x, y in zip(samples.x, samples.y)]
+    return samples.power / (np.exp(samples.background @ state.background) * (1 - depth * np.stack(waves))) - 1
 
 
 @functools.lru_cache(maxsize=16)
@@ -143,14 +148,14 @@ def _compiled(names: tuple[str, ...], known: Lens):
 
         zero = jnp.zeros(len(names), dtype=samples.power.dtype)
         q, slope = wave(zero), jax.jacfwd(wave)(zero)
-        depth = samples.depth @ state.depth
-        depth = jnp.clip(depth, -LARGEST_DEPTH, LARGEST_DEPTH)
+        basis = jnp.where((samples.kx**2 + samples.ky**2 <= state.reach**2)[:, None], samples.depth, 0.0)
+        depth = jnp.clip(basis @ state.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
         shape = 1 - depth * q
         rest = power / (jnp.exp(samples.background @ state.background) * shape) - 1
         weight = jnp.minimum(1.0, limit / jnp.maximum(jnp.abs(rest), limit))
         over = (1 / shape)[:, None]
         jacobian = jnp.concatenate(
-            [-depth[:, None] * slope * over, samples.background, -samples.depth * q[:, None] * over], axis=1
+            [-depth[:, None] * slope * over, samples.background, -basis * q[:, None] * over], axis=1
         )
         weighted = jacobian * weight[:, None]
         sums = (

@@ -9,7 +9,7 @@ import numpy as np
 
 from vitreous.arrays import namespace
 from vitreous.estimation.ctf_estimate import Lens, RingProfile
-from vitreous.estimation.ring_model import LARGEST_DEPTH, Samples, State, local_gamma, visibility
+from vitreous.estimation.ring_model import Samples, State, depth_of_rings, local_gamma, visibility
 from vitreous.estimation.ring_pixels import ICE
 from vitreous.optics.electrons import wavelength
 
@@ -42,8 +42,7 @@ def ring_profile(samples: Samples, state: State, known: Lens, limits: tuple[floa
     lens = np.asarray(state.lens)
     constant = float(lens[3]) + math.asin(known.amplitude_contrast)
     background = np.exp(samples.background @ state.background)
-    depth = np.clip(samples.depth @ state.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
-    depth = depth * visibility(lens, samples.kx, samples.ky, samples.side, known)
+    depth = depth_of_rings(samples, state) * visibility(lens, samples.kx, samples.ky, samples.side, known)
     sums, count = np.zeros((6, bins)), np.zeros(bins)
     for power, x, y in zip(samples.power, samples.x, samples.y):
         phase = local_gamma(lens, samples.kx, samples.ky, x, y, known)

@@ -58,7 +58,7 @@ def search_tilt(
     steepest = math.tan(search.largest_tilt)
     low, high = search.defocus
     cells = [sector_profile(pixels, one, lens, high) for one in rings]
-    ends = [end for end in BANDS if 1 / end <= pixels.limits[1]] or [1 / pixels.limits[1]]
+    ends = [end for end in BANDS if 1.3 * pixels.limits[0] <= 1 / end <= pixels.limits[1]] or [1 / pixels.limits[1]]
     best = TiltStart(low, (0.0, 0.0), -math.inf)
     for end in ends:
         step = search_step(end, lens)
@@ -86,10 +86,12 @@ def _tile_tables(
     angle = cells[0].angle
     local = astigmatism[0] * np.cos(2 * angle) + astigmatism[1] * np.sin(2 * angle)
     offsets = np.rint(local / spacing).astype(int)
-    table = np.empty((len(cells), len(defoci)))
-    for row, cell in zip(table, cells):
-        sums = (without_smooth(cell.mean[:, used], count, u) * count) @ waves * np.exp(2j * phase_shift)
-        row[...] = sum(np.roll(-one.real, -offset) for one, offset in zip(sums, offsets)) / cell.deviation
+    waves = -(waves * np.exp(2j * phase_shift)).real
+    rows = without_smooth(np.stack([cell.mean[:, used] / cell.deviation for cell in cells]), count, u) * count
+    scores = (rows.reshape(-1, len(u)) @ waves).reshape(len(cells), len(angle), -1)
+    table = np.zeros_like(scores[:, 0])
+    for sector, offset in enumerate(offsets):
+        table += np.roll(scores[:, sector], -offset, axis=1)
     return table, power
 
 
