@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.estimation.ctf_estimate import Lens
-from vitreous.estimation.reference_images import ChunkInput, GroupOptics, ReferenceImages, transforms_and_slices
+from vitreous.estimation.reference_images import ChunkInput, GroupOptics, ReferenceImages
 from vitreous.optics.ctf import ctf
 
 if TYPE_CHECKING:
@@ -57,15 +57,21 @@ class AgreementSums:
 
 @dataclass(frozen=True)
 class ShellAgreement:
-    """Per shell [s]: `gain`, `noise` (mean |noise|^2 of a transform), `correlation` of images and reference, and how many
-    standard deviations of noise the agreement is worth.
+    """Per shell [s]: `gain`, `noise` (mean |noise|^2 of a transform), `correlation` of images and reference, how many
+    standard deviations of noise the agreement is worth, and how many Fourier pixels of images went into it.
     """
 
     gain: Float[np.ndarray, " s"]
     noise: Float[np.ndarray, " s"]
     correlation: Float[np.ndarray, " s"]
     deviations: Float[np.ndarray, " s"]
+    samples: Float[np.ndarray, " s"]
     total_deviations: float
+
+    @property
+    def log_likelihood(self) -> float:
+        """Of all images, but for a constant, with gain and noise at their best: `-sum_s samples log noise`."""
+        return -float(self.samples @ np.log(self.noise))
 
     @property
     def information(self) -> Float[np.ndarray, " s"]:
@@ -85,7 +91,7 @@ def shell_agreement(sums: AgreementSums, shells: np.ndarray, odd_phase_left: Any
     correlation = cross / np.sqrt(np.maximum(power * recorded, tiny))
     total = cross.sum() / np.sqrt(np.maximum((power * noise).sum() / 2, tiny))
     kept = np.where(deviations > LEAST_DEVIATIONS, gain, 0.0)
-    return ShellAgreement(kept, noise, correlation, deviations, float(total))
+    return ShellAgreement(kept, noise, correlation, deviations, per_shell, float(total))
 
 
 def survey_chunk(
@@ -99,24 +105,11 @@ def survey_chunk(
 ) -> AgreementSums:
     """The sums of one chunk, in double precision."""
     filled = parameters.filled(images.images_per_chunk)
-    values = _compiled_survey()(
-        images.places,
-        chunk.volume,
-        chunk.pixels,
-        chunk.shift,
-        chunk.rotation,
-        optics.undo,
-        optics.places,
-        filled.as_float32(),
-        box=images.references.box,
-        lens=lens,
-        magnification=magnification,
-    )
-    cross, power, recorded, *slopes = (np.asarray(value) for value in values)
-    wide = [slope.astype(np.float64) for slope in slopes]
-    return AgreementSums(
-        len(parameters), cross.astype(np.complex128), power.astype(np.float64), recorded.astype(np.float64), *wide
-    )
+    compared = images.transforms_and_slices(chunk, optics.undo)
+    slopes = images.slopes(chunk) if magnification else None
+    values = _compiled_survey()(*compared, slopes, optics.places, filled.as_float32(), lens)
+    cross, *rest = (np.asarray(value) for value in values)
+    return AgreementSums(len(parameters), cross.astype(np.complex128), *(value.astype(np.float64) for value in rest))
 
 
 @dataclass(frozen=True)
@@ -165,48 +158,23 @@ def ctf_values(lens: Lens, places: Any, phase: Any, fixed: Any, *, turned: bool 
 def _compiled_survey() -> Any:
     import jax
 
-    return jax.jit(_survey, static_argnames=("box", "lens", "magnification"))
+    return jax.jit(_survey, static_argnums=5)
 
 
-def _survey(
-    places: Any,
-    volume: Any,
-    pixels: Any,
-    shift: Any,
-    rotation: Any,
-    undo: Any,
-    frequencies: Any,
-    parameters: Any,
-    *,
-    box: int,
-    lens: Lens,
-    magnification: bool,
-) -> tuple[Any, ...]:
-    """The sums over one chunk, under JAX."""
-    import jax
+def _survey(recorded: Any, slices: Any, slopes: Any, places: Any, parameters: Any, lens: Lens) -> tuple[Any, ...]:
+    """The sums over one chunk, under JAX; `slopes` may be None."""
     import jax.numpy as jnp
 
-    recorded, slices = transforms_and_slices(box, places, volume, pixels, shift, rotation, undo)
-    transfer = ctf_values(lens, frequencies, *parameters)
+    transfer = ctf_values(lens, places, *parameters)
     present = (parameters[1][:, 2:] != 0).astype(transfer.dtype)
-    cross = jnp.sum(transfer * jnp.conj(slices) * recorded, axis=0)
-    power = jnp.sum((transfer * jnp.abs(slices)) ** 2, axis=0)
-    total = jnp.sum(present * jnp.abs(recorded) ** 2, axis=0)
-    if not magnification:
+    seen = transfer * slices
+    cross = jnp.sum(jnp.conj(seen) * recorded, axis=0)
+    power = jnp.sum(seen.real**2 + seen.imag**2, axis=0)
+    total = jnp.sum(present * (recorded.real**2 + recorded.imag**2), axis=0)
+    if slopes is None:
         return cross, power, total
-
-    def stretched(matrix: Any) -> Any:
-        first = matrix[0, 0] * rotation[:, 0] + matrix[1, 0] * rotation[:, 1]
-        second = matrix[0, 1] * rotation[:, 0] + matrix[1, 1] * rotation[:, 1]
-        turned = jnp.stack([first, second, rotation[:, 2]], axis=1)
-        values = transforms_and_slices(box, places, volume, pixels, shift, turned, undo)[1]
-        return jnp.stack([values.real, values.imag])
-
-    slopes = jax.jacfwd(stretched)(jnp.eye(2, dtype=rotation.dtype))  # [part, n, p, 2, 2]
-    slopes = (slopes * transfer[None, :, :, None, None]).reshape(*slopes.shape[:3], 4)
-    x = jnp.stack([recorded.real, recorded.imag])
-    a = transfer * jnp.stack([slices.real, slices.imag])
-    slope_cross = jnp.einsum("cnpj,cnp->jp", slopes, x, precision="highest")
-    slope_power = jnp.einsum("cnpj,cnp->jp", slopes, a, precision="highest")
-    slope_slope = jnp.einsum("cnpj,cnpl->jlp", slopes, slopes, precision="highest")
+    steep = jnp.conj(transfer[:, :, None] * slopes)
+    slope_cross = jnp.sum((steep * recorded[:, :, None]).real, axis=0).T
+    slope_power = jnp.sum((steep * seen[:, :, None]).real, axis=0).T
+    slope_slope = jnp.stack([jnp.sum((steep * jnp.conj(steep[:, :, j : j + 1])).real, axis=0).T for j in range(4)])
     return cross, power, total, slope_cross, slope_power, slope_slope

@@ -33,7 +33,8 @@ class Search:
     """What is looked for. Ranges (smallest, largest) in angstrom and radian; `resolution` (coarsest, finest) in angstrom.
 
     `finest = None` takes what the sampling allows, but nothing finer than 3 angstrom. `phase_shift` None means that there is no phase
-    plate. `tilt` and `thickness` (angstrom) are estimated only if asked for.
+    plate. `tilt` is estimated only if asked for. A `thickness` in the range is fitted where rings are seen beyond a node, which a thin specimen
+    does not have; None takes every specimen for thin.
     """
 
     defocus: tuple[float, float] = (2000.0, 80000.0)
@@ -42,7 +43,7 @@ class Search:
     phase_shift: tuple[float, float] | None = None
     tilt: bool = False
     largest_tilt: float = math.radians(70)
-    thickness: tuple[float, float] | None = None
+    thickness: tuple[float, float] | None = (100.0, 5000.0)
 
 
 @dataclass(frozen=True)

@@ -114,14 +114,14 @@ def _with_thickness(fitted: _Fitted, lens: Lens, search: Search) -> _Fitted:
     if search.thickness is None:
         return fitted
     fit = fitted.fit
-    start = search_thickness(fitted.samples, fit.state, fit.variance, fitted.pixels, search.thickness, lens)
+    start = search_thickness(fitted.samples, fit, fitted.pixels, search.thickness, lens)
     if not is_seen(start):
         return fitted
     first = np.array(fit.state.lens)
-    first[PARAMETERS.index("thickness")] = start.thickness
-    names = (*fit.names, "thickness")
+    first[PARAMETERS.index("thickness")], first[0] = start.thickness, start.defocus
     state = State(first, fit.state.background, start.depth, fitted.pixels.limits[1])
-    return replace(fitted, fit=fit_rings(fitted.samples, state, lens, names))
+    thick = fit_rings(fitted.samples, state, lens, (*fit.names, "thickness"))
+    return replace(fitted, fit=thick) if thick.converged and thick.state.lens[-1] > 0 else fitted
 
 
 def _clean_pixels(spectrum: Spectrum, search: Search) -> tuple[RingPixels, float | None]:

@@ -2,8 +2,9 @@
 
 A pass first surveys how images and reference agree (`agreement_survey`): gain and noise of each shell, from whose sums
 the beam tilt (`beam_tilt`) and the magnification (`magnification`) of each optics group follow. Then it goes from micrograph to
-micrograph and fits defoci and astigmatism (`micrograph_fit`). The next pass knows all that better. Two are enough
-where the CTFs come from a program that estimates them. A last survey says what has been reached.
+micrograph and fits defoci and astigmatism (`micrograph_fit`), always beginning with the values that the file has. The next pass knows
+all that better: how much weight each shell deserves, and how far the particles of a micrograph are apart. A last survey says
+what has been reached.
 
 Images are read in chunks. What is held grows with the largest micrograph, not with the number of particles, but for the few
 numbers of each particle that are the result. The sums are made in a fixed order.
@@ -11,7 +12,7 @@ numbers of each particle that are the result. The sums are made in a fixed order
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -42,6 +43,19 @@ SHARES = 2  # threads; a number of its own, so that sums do not depend on the ma
 UNIT = 256
 FIRST_SPREAD = 300.0  # angstrom, until the data have said what it is
 LEAST_SPREAD = 10.0
+CLOSER = (
+    0.3,
+    0.5,
+    0.65,
+    0.8,
+    0.9,
+    1.0,
+    1.1,
+    1.25,
+    1.5,
+    2.0,
+    3.0,
+)  # spreads looked at next, in parts of the present one
 # Agreement of images and reference, in standard deviations of noise, below which it may be chance.
 LEAST_AGREEMENT = 5.0
 
@@ -55,13 +69,14 @@ class RefinementSettings:
     beam_tilt: bool = False
     magnification: bool = False
     contrast: Contrast = Contrast.INVERTED
-    passes: int = 2
+    passes: int = 3
 
 
 @dataclass(frozen=True)
 class GroupRefinement:
     """One optics group before and after: agreement of its images with the reference, the sums of the first and the last
-    survey, and what was found of tilt and magnification (None if not asked for).
+    survey, and what was found of tilt and magnification in the last pass (None if not asked for). `image_shift` (x, y) in
+    angstrom: where all particles lay besides their origins, which have it now.
     """
 
     name: str
@@ -72,6 +87,7 @@ class GroupRefinement:
     last_sums: AgreementSums
     tilt: BeamTilt | None
     magnification: MagnificationStep | None
+    image_shift: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,8 @@ class CtfRefinement:
     Of n particles: `defocus_change`, `defocus_sigma` in angstrom (NaN where no defocus was fitted), `gain` in
     log-likelihood (nats, without prior), `at_edge`. Of m micrographs (units): `unit` [n], `common` [m, 3] (mean defocus,
     astigmatism along, across; changes, NaN where not fitted), `common_sigma` [m, 3].
-    `spread` in angstrom: the standard deviation of the particles' own defoci that was used at the end; `spread_evidence` over
-    `micrograph_fit.SPREADS`, log-likelihoods.
+    `spread` in angstrom: the standard deviation of the particles' own defoci that was used in the last pass;
+    `spread_evidence`: the log-likelihoods of `spreads` in it.
     """
 
     particles: Particles
@@ -95,9 +111,15 @@ class CtfRefinement:
     common: Float[np.ndarray, "m 3"]
     common_sigma: Float[np.ndarray, "m 3"]
     spread: float
+    spreads: tuple[float, ...]
     spread_evidence: Float[np.ndarray, " s"]
     groups: tuple[GroupRefinement, ...]
     images: ReferenceImages
+
+    @property
+    def log_likelihood_gain(self) -> float:
+        """How much more probable all images are than before, by everything that was fitted: nats."""
+        return sum(group.after.log_likelihood - group.before.log_likelihood for group in self.groups)
 
 
 def refine_ctf(
@@ -210,7 +232,8 @@ class _Study:
         self.sigma, self.gain, self.at_edge = np.full(count, np.nan), np.zeros(count), np.zeros(count, dtype=bool)
         self.common = np.full((len(self.units), 3), np.nan)
         self.common_sigma = np.full((len(self.units), 3), np.nan)
-        self.evidence = np.zeros(len(SPREADS))
+        self.used_spread, self.spreads = self.freedom.spread, self.freedom.spreads
+        self.evidence = np.zeros(len(self.freedom.spreads))
 
     def lens(self, number: int) -> Lens:
         group = self.optics[number]
@@ -315,9 +338,12 @@ class _Study:
             self.change[rows], self.gain[rows] = fit.change, fit.gain
             self.sigma[rows], self.at_edge[rows] = fit.sigma, fit.at_edge
             self.common[unit], self.common_sigma[unit] = fit.common, fit.common_sigma
-        self.evidence = np.sum([fit.spread_evidence for fit in fits], axis=0)
+        self.used_spread = self.freedom.spread
+        self.spreads, self.evidence = self.freedom.spreads, np.sum([fit.spread_evidence for fit in fits], axis=0)
         if self.settings.spread is None and self.freedom.own:
-            self.freedom = replace(self.freedom, spread=max(LEAST_SPREAD, most_likely_spread(self.evidence)))
+            spread = max(LEAST_SPREAD, most_likely_spread(self.spreads, self.evidence))
+            closer = {spread * factor for factor in CLOSER}
+            self.freedom = replace(self.freedom, spread=spread, spreads=tuple(sorted(closer | set(SPREADS))))
 
     def result(
         self,
@@ -335,6 +361,7 @@ class _Study:
                 after[0],
                 self.tilts.get(number),
                 self.magnifications.get(number),
+                (float(self.image_shift[number, 0]), float(self.image_shift[number, 1])),
             )
             for number, before, after in zip(self.group_numbers, first, last)
         )
@@ -348,7 +375,8 @@ class _Study:
             self.unit,
             self.common,
             self.common_sigma,
-            self.freedom.spread,
+            self.used_spread,
+            self.spreads,
             self.evidence,
             groups,
             self.images,
@@ -371,12 +399,12 @@ def units_of(particles: Particles, micrograph: np.ndarray | None) -> tuple[list[
     return found, unit
 
 
-def most_likely_spread(evidence: Float[np.ndarray, " s"]) -> float:
-    """The spread in angstrom at the top of the parabola through the best of `SPREADS` and its two neighbours."""
+def most_likely_spread(spreads: Sequence[float], evidence: Float[np.ndarray, " s"]) -> float:
+    """The spread in angstrom at the top of the parabola through the best one and its two neighbours."""
     best = int(np.argmax(evidence))
-    if best in (0, len(SPREADS) - 1):
-        return SPREADS[best]
-    x, y = np.array(SPREADS[best - 1 : best + 2]), np.asarray(evidence)[best - 1 : best + 2]
+    if best in (0, len(spreads) - 1):
+        return float(spreads[best])
+    x, y = np.array(spreads[best - 1 : best + 2]), np.asarray(evidence)[best - 1 : best + 2]
     curvature, slope, _ = np.polyfit(x - x[1], y - y[1], 2)
     return float(np.clip(x[1] - slope / (2 * curvature), x[0], x[2])) if curvature < 0 else float(x[1])
 

@@ -11,6 +11,7 @@ and the few parameters that are shared, so that they are solved in a time propor
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,10 +22,11 @@ from vitreous.estimation.particle_likelihood import ParticleLikelihood, Slopes, 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-SPREADS = (0.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1200.0)  # angstrom
-FINE = 100  # points of a scan on each side of 0, by interpolation
+# Spreads in angstrom whose likelihood is looked at.
+SPREADS = (0.0, 25.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0, 1200.0)
+FINE = 80  # points of a scan on each side of 0, by interpolation
 ITERATIONS = 25
-CONVERGED = 0.01  # of a standard deviation
+CONVERGED = 0.02  # of a standard deviation
 AT_THE_EDGE = 0.98
 
 
@@ -34,7 +36,7 @@ class Freedom:
     none; `common`: whether there is a micrograph whose mean can change (else every e_i is about 0).
 
     Angstrom: `spread` of the particles' own defoci, `astigmatism_spread` of each component of the change of astigmatism,
-    `reach` the largest change of defocus.
+    `reach` the largest change of defocus; `spreads` those whose likelihood is wanted.
     """
 
     defocus: Literal["particle", "micrograph", "none"] = "particle"
@@ -43,6 +45,7 @@ class Freedom:
     spread: float = 200.0
     astigmatism_spread: float = 300.0
     reach: float = 2000.0
+    spreads: tuple[float, ...] = SPREADS
 
     @property
     def shared(self) -> list[int]:
@@ -59,7 +62,7 @@ class Freedom:
 class MicrographFit:
     """Of n particles: `change` [n, 3] of defocus and astigmatism, `sigma` [n] of the defocus, `gain` [n] in log-likelihood
     (nats); shared: `common` [3] and `common_sigma` [3], NaN where nothing was fitted. `at_edge` [n]: the change ran into the range.
-    `spread_evidence` [len(SPREADS)]: log of the likelihood that the scan gives each spread.
+    `spread_evidence`: log of the likelihood that the scan gives each of the spreads asked for.
     """
 
     change: Float[np.ndarray, "n 3"]
@@ -87,12 +90,13 @@ class _State:
 def fit_micrograph(likelihood: ParticleLikelihood, freedom: Freedom, offsets: Float[np.ndarray, " g"]) -> MicrographFit:
     """The most probable change and its uncertainty. `offsets`: the grid of the scan over defocus, in angstrom."""
     before = likelihood.at(np.zeros((len(likelihood), 3))).value
-    evidence = np.zeros(len(SPREADS))
+    evidence = np.zeros(len(freedom.spreads))
     state = _State(np.zeros(3), np.zeros(len(likelihood)))
     if freedom.defocus != "none":
         table, offsets = finer(likelihood.scan(offsets), offsets, freedom.reach / FINE)
         state = _best_of_scan(table, offsets, freedom)
-        evidence = spread_evidence(table, offsets, common=freedom.common)
+        if freedom.own:
+            evidence = spread_evidence(table, offsets, freedom.spreads, common=freedom.common)
     state, slopes = _climb(likelihood, freedom, state)
     sigma, common_sigma = _uncertainty(slopes, freedom)
     change = state.change()
@@ -103,21 +107,36 @@ def fit_micrograph(likelihood: ParticleLikelihood, freedom: Freedom, offsets: Fl
 
 
 def spread_evidence(
-    table: Float[np.ndarray, "n g"], offsets: Float[np.ndarray, " g"], *, common: bool
+    table: Float[np.ndarray, "n g"],
+    offsets: Float[np.ndarray, " g"],
+    spreads: Sequence[float] = SPREADS,
+    *,
+    common: bool = True,
 ) -> Float[np.ndarray, " s"]:
-    """Log of the likelihood of each of `SPREADS`: `sum_i log sum_d exp(L_i(d)) N(d; m, spread)`, at the best m."""
-    return np.array([_by_mean(table, offsets, spread, common=common).max() for spread in SPREADS])
+    """Log of the likelihood of each spread: `sum_i log sum_d exp(L_i(d)) N(d; m, spread)`, at the best mean m, 0 without
+    a common one. `table` is a scan over the changes of defocus `offsets` (angstrom, evenly spaced, 0 in their middle)."""
+    by_mean = _by_mean(table, offsets, spreads, common=common)
+    return by_mean.max(axis=1)
 
 
-def _by_mean(table: np.ndarray, offsets: np.ndarray, spread: float, *, common: bool) -> np.ndarray:
-    """Log-likelihood of each mean m on the grid (of m = 0 alone without a common mean), the particles' own defoci
-    integrated out."""
+def _by_mean(
+    table: np.ndarray, offsets: np.ndarray, spreads: Sequence[float], *, common: bool
+) -> Float[np.ndarray, "s g"]:
+    """Log-likelihood of each spread and each mean m on the grid (of m = 0 alone without a common mean), the particles' own
+    defoci integrated out. One matrix product: many small ones would spend their time waiting for each other's threads."""
     means = offsets if common else offsets[len(offsets) // 2 : len(offsets) // 2 + 1]
-    distance = (offsets[:, None] - means) / max(spread, 1e-3 * (offsets[1] - offsets[0]))
-    weights = np.exp(-np.minimum(distance**2 / 2, 700.0))
+    widths = np.maximum(np.asarray(spreads, dtype=float), 1e-3 * (offsets[1] - offsets[0]))
+    distance = (offsets[:, None, None] - means) / widths[:, None]  # [offset, spread, mean]
+    weights = _exponential(-(distance**2) / 2)
     weights /= weights.sum(axis=0)
     top = table.max(axis=1, keepdims=True)
-    return (np.log(np.maximum(np.exp(table - top) @ weights, 1e-300)) + top).sum(axis=0)
+    sums = _exponential(table - top) @ weights.reshape(len(offsets), -1)
+    return (np.log(np.maximum(sums, 1e-300)) + top).sum(axis=0).reshape(len(widths), len(means))
+
+
+def _exponential(values: np.ndarray) -> np.ndarray:
+    """exp, and 0 below exp(-200): products of numbers near the smallest double take a hundred times as long."""
+    return np.where(values > -200, np.exp(np.maximum(values, -200)), 0.0)
 
 
 def _best_of_scan(table: np.ndarray, offsets: np.ndarray, freedom: Freedom) -> _State:
@@ -125,7 +144,7 @@ def _best_of_scan(table: np.ndarray, offsets: np.ndarray, freedom: Freedom) -> _
     if not freedom.own:
         mean = offsets[np.argmax(table.sum(axis=0))]
         return _State(np.array([mean, 0.0, 0.0]), np.zeros(count))
-    mean = offsets[np.argmax(_by_mean(table, offsets, freedom.spread, common=True))] if freedom.common else 0.0
+    mean = offsets[np.argmax(_by_mean(table, offsets, (freedom.spread,), common=True))] if freedom.common else 0.0
     best = offsets[np.argmax(table - (offsets - mean) ** 2 / (2 * freedom.spread**2), axis=1)]
     return _State(np.array([mean, 0.0, 0.0]), best - mean)
 

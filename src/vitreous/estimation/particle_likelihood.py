@@ -19,7 +19,7 @@ import numpy as np
 
 from vitreous.estimation.agreement_survey import CtfRows, ShellAgreement, ctf_values
 from vitreous.estimation.ctf_estimate import Lens
-from vitreous.estimation.reference_images import ChunkInput, GroupOptics, ReferenceImages, transforms_and_slices
+from vitreous.estimation.reference_images import ChunkInput, GroupOptics, ReferenceImages
 from vitreous.optics.electrons import wavelength
 
 if TYPE_CHECKING:
@@ -123,17 +123,7 @@ def likelihood_of_chunk(
     """(D, E) [count, p] of the first `count` images of a chunk."""
     gain = agreement.gain[images.shells].astype(np.float32)
     information = agreement.information[images.shells].astype(np.float32)
-    data, power = _compiled_terms()(
-        images.places,
-        chunk.volume,
-        chunk.pixels,
-        chunk.shift,
-        chunk.rotation,
-        optics.undo,
-        gain,
-        information,
-        box=images.references.box,
-    )
+    data, power = _compiled_terms()(*images.transforms_and_slices(chunk, optics.undo), gain, information)
     return np.asarray(data)[:count], np.asarray(power)[:count]
 
 
@@ -141,22 +131,10 @@ def likelihood_of_chunk(
 def _compiled_terms() -> Any:
     import jax
 
-    return jax.jit(_terms, static_argnames="box")
+    return jax.jit(_terms)
 
 
-def _terms(
-    places: Any,
-    volume: Any,
-    pixels: Any,
-    shift: Any,
-    rotation: Any,
-    undo: Any,
-    gain: Any,
-    information: Any,
-    *,
-    box: int,
-) -> tuple[Any, Any]:
-    recorded, slices = transforms_and_slices(box, places, volume, pixels, shift, rotation, undo)
+def _terms(recorded: Any, slices: Any, gain: Any, information: Any) -> tuple[Any, Any]:
     data = information * (slices.real * recorded.real + slices.imag * recorded.imag)
     return data, information * gain * (slices.real**2 + slices.imag**2)
 

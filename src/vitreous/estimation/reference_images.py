@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,6 +144,17 @@ class ReferenceImages:
             np.pad(rotation, ((0, missing), (0, 0), (0, 0))).astype(np.float32),
         )
 
+    def transforms_and_slices(self, chunk: ChunkInput, undo: Complex[np.ndarray, " p"]) -> tuple[Any, Any]:
+        """(X, A) [n, p] of a chunk, arrays of JAX."""
+        transforms, slices, _ = _compiled()
+        box = self.references.box
+        recorded = transforms(self.places, chunk.pixels, chunk.shift, undo)
+        return recorded, slices(self.places, chunk.volume, chunk.rotation, box=box)
+
+    def slopes(self, chunk: ChunkInput) -> Any:
+        """dA/dM [n, p, 4] of a chunk by the elements (xx, xy, yx, yy) of M, an array of JAX."""
+        return _compiled()[2](self.places, chunk.volume, chunk.rotation, box=self.references.box)
+
 
 @dataclass(frozen=True)
 class GroupOptics:
@@ -181,18 +192,37 @@ def magnified_rotation(rotation: Float[Array, "n 3 3"], magnification: Any) -> F
     return np.stack([first, second, rotation[:, 2]], axis=1)
 
 
-def transforms_and_slices(
-    box: int, places: Any, volume: Any, pixels: Any, shift: Any, rotation: Any, undo: Any
-) -> tuple[Complex[Array, "n p"], Complex[Array, "n p"]]:
-    """(X, A) of a chunk under JAX: recorded transforms, centred and without odd phase, and slices of the reference.
-
-    `places` are kx, ky in cycles per box and the row and column of each pixel in the half transform.
-    """
+def _transforms(places: Any, pixels: Any, shift: Any, undo: Any) -> Complex[Array, "n p"]:
+    """X of a chunk under JAX: recorded transforms, moved to the origin, without odd phase."""
     import jax.numpy as jnp
 
     kx, ky, row, column = places
-    turns = (shift[:, :1] * kx + shift[:, 1:] * ky) / box
+    turns = (shift[:, :1] * kx + shift[:, 1:] * ky) / pixels.shape[-1]
     phase = -2 * np.pi * (turns - jnp.round(turns))
-    transforms = jnp.fft.rfft2(pixels)[:, row, column]
-    recorded = transforms * (jnp.cos(phase) + 1j * jnp.sin(phase)) * undo
-    return recorded, project(FourierVolume(volume, box, PADDING), rotation, SliceGrid(box, box / 2, kx, ky))
+    return jnp.fft.rfft2(pixels)[:, row, column] * (jnp.cos(phase) + 1j * jnp.sin(phase)) * undo
+
+
+def _slices(places: Any, volume: Any, rotation: Any, *, box: int) -> Complex[Array, "n p"]:
+    """A of a chunk under JAX: slices of the reference."""
+    return project(FourierVolume(volume, box, PADDING), rotation, SliceGrid(box, box / 2, places[0], places[1]))
+
+
+def _slopes(places: Any, volume: Any, rotation: Any, *, box: int) -> Complex[Array, "n p 4"]:
+    """Derivatives of the slices by the elements (xx, xy, yx, yy) of a magnification beside the one in the rotations."""
+    import jax
+    import jax.numpy as jnp
+
+    def stretched(matrix: Any) -> Any:
+        first = matrix[0] * rotation[:, 0] + matrix[2] * rotation[:, 1]
+        second = matrix[1] * rotation[:, 0] + matrix[3] * rotation[:, 1]
+        return _slices(places, volume, jnp.stack([first, second, rotation[:, 2]], axis=1), box=box)
+
+    return jax.jacfwd(stretched)(jnp.asarray([1.0, 0.0, 0.0, 1.0], dtype=rotation.dtype))
+
+
+# Three programs, not one: the compiler would make X and A anew for each of their uses.
+@lru_cache(maxsize=1)
+def _compiled() -> tuple[Any, Any, Any]:
+    import jax
+
+    return jax.jit(_transforms), jax.jit(_slices, static_argnames="box"), jax.jit(_slopes, static_argnames="box")

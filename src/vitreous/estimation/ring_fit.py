@@ -139,7 +139,8 @@ def _moved(state: State, step: np.ndarray, columns: np.ndarray, units: np.ndarra
     count, backgrounds = len(columns), len(state.background)
     lens = np.array(state.lens, dtype=np.float64)
     lens[columns] += step[:count] * units
-    return State(lens, state.background + step[count : count + backgrounds], state.depth + step[count + backgrounds :])
+    background = state.background + step[count : count + backgrounds]
+    return state._replace(lens=lens, background=background, depth=state.depth + step[count + backgrounds :])
 
 
 def _smoothness(count: int, samples: Samples) -> np.ndarray:

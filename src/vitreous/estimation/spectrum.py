@@ -22,7 +22,7 @@ TILE_SIDE = 512.0  # angstrom: small enough that the defocus hardly changes with
 TAPER = 1 / 32  # of the image, at each border
 OUTLIER = 8.0  # standard deviations, from which on pixels are taken for defects
 FINEST = 3.0  # angstrom: nothing finer is looked at unless asked for
-PER_PIXEL = 2.2  # the finest resolution in pixels: just below Nyquist, where spectra are folded
+PER_PIXEL = 2.04  # the finest resolution in pixels: just short of Nyquist
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.estimation.ctf_estimate import PARAMETERS, Lens
+from vitreous.estimation.ring_fit import RingFit
 from vitreous.estimation.ring_model import Samples, State, ring_wave
 from vitreous.estimation.ring_pixels import RingPixels
 from vitreous.optics.electrons import wavelength
@@ -23,30 +24,47 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 STEP = 50.0  # angstrom
+OFFSETS = (-3, -2, -1, 0, 1, 2, 3)  # of the defocus, in standard deviations
 SEEN = 16.0  # by how much twice the log-likelihood must lie above that of a thin specimen
 
 
 @dataclass(frozen=True)
 class ThicknessStart:
-    """The best thickness in angstrom, the coefficients of its depth, and what it gains over a thin specimen, in twice the log-likelihood."""
+    """The best thickness and the defocus with it, in angstrom, the coefficients of the depth, and what is gained over a thin specimen, in twice the
+    log-likelihood.
+    """
 
     thickness: float
+    defocus: float
     depth: Float[np.ndarray, " d"]
     gain: float
 
 
 def search_thickness(
-    samples: Samples, state: State, variance: float, pixels: RingPixels, thicknesses: tuple[float, float], known: Lens
+    samples: Samples, fit: RingFit, pixels: RingPixels, thicknesses: tuple[float, float], known: Lens
 ) -> ThicknessStart:
-    """The best of all thicknesses in a range (angstrom), for the lens and background of `state`. `variance` is that of one sample."""
-    k, count, square, product = _ring_sums(samples, state, pixels, known)
-    basis = pixels.splines(samples.depth.shape[1], k)
+    """The best of all thicknesses in a range (angstrom), with a defocus as far from that of `fit` as its error bar allows.
+
+    The rings beyond a node say more of the defocus than those before it, which `fit` is made of.
+    """
     low, high = thicknesses
-    tried = np.arange(low, high + STEP, STEP)
-    curvature = wavelength(known.voltage) * k**2
-    fits = [_best_depth(basis * np.sinc(curvature * t)[:, None], count, square, product) for t in (0.0, *tried)]
-    best = 1 + int(np.argmax([gain for gain, _ in fits[1:]]))
-    return ThicknessStart(float(tried[best - 1]), fits[best][1], (fits[best][0] - fits[0][0]) / variance)
+    tried = np.concatenate([[0.0], np.arange(low, high + STEP, STEP)])
+    sigma = math.sqrt(fit.covariance[0, 0])
+    best: tuple[float, float, float, np.ndarray] = (-math.inf, 0.0, 0.0, fit.state.depth)
+    thin = -math.inf
+    for offset in OFFSETS:
+        lens = np.array(fit.state.lens)
+        lens[0] += offset * sigma
+        k, count, square, product = _ring_sums(samples, fit.state._replace(lens=lens), pixels, known)
+        basis = pixels.splines(samples.depth.shape[1], k)
+        curvature = wavelength(known.voltage) * k**2
+        for thickness in tried:
+            gain, depth = _best_depth(basis * np.sinc(curvature * thickness)[:, None], count, square, product)
+            if thickness == 0:
+                thin = max(thin, gain)
+            elif gain > best[0]:
+                best = (gain, float(thickness), float(lens[0]), depth)
+    return ThicknessStart(best[1], best[2], best[3], (best[0] - thin) / fit.variance)
 
 
 def _ring_sums(samples: Samples, state: State, pixels: RingPixels, known: Lens) -> tuple[np.ndarray, ...]:
