@@ -76,6 +76,30 @@ def noisy_particles() -> Particles:
     )
 
 
+def ring_image(
+    shape: tuple[int, int] = (320, 320),
+    *,
+    pixel_size: float = 2.0,
+    defocus: tuple[float, float, float] = (15000.0, 14000.0, 0.6),
+    signal: float = 1.0,
+    phase_shift: float = 0.0,
+    seed: int = 1,
+) -> np.ndarray:
+    """White noise seen through a CTF (U, V in angstrom, angle in radian; 300 kV, 2.7 mm, 0.1), and as much white noise beside it."""
+    rng = np.random.default_rng(seed)
+    group = OpticsGroup(pixel_size=pixel_size, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
+    ky, kx = np.meshgrid(np.fft.fftfreq(shape[0], pixel_size), np.fft.rfftfreq(shape[1], pixel_size), indexing="ij")
+    ctf = ctf_of_particles(group, CtfParameters.of(*defocus, phase_shift=phase_shift), kx, ky)[0]
+    seen = np.fft.irfft2(np.fft.rfft2(rng.normal(size=shape)) * ctf, s=shape)
+    return (100 + 10 * (signal * seen + rng.normal(size=shape))).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def ring_micrograph():
+    """The function that makes micrographs with Thon rings of known defocus."""
+    return ring_image
+
+
 @pytest.fixture(scope="session")
 def blob_map() -> np.ndarray:
     """The true density of `blob_particles`, 32 voxels of 4 angstrom."""

@@ -25,11 +25,15 @@ class Contrast(StrEnum):
 
 
 class CtfState(StrEnum):
-    """What has been done to the images about their CTF."""
+    """What has been done to the images about their CTF, and with what transfer the object is in them.
 
-    RAW = "raw"
-    PHASE_FLIPPED = "phase_flipped"
-    PREMULTIPLIED = "premultiplied"
+    `optics.ctf_correction.state_factor` is what multiplied their transforms.
+    """
+
+    RAW = "raw"  # CTF
+    PHASE_FLIPPED = "phase_flipped"  # |CTF|
+    PREMULTIPLIED = "premultiplied"  # CTF^2
+    WIENER = "wiener_filtered"  # CTF^2 / (CTF^2 + 1/snr)
 
 
 def origin_index(size: int) -> int:

@@ -74,6 +74,7 @@ def particle_sets(draw) -> Particles:
             odd_zernike=draw(st.sampled_from([(), (0.5, -1.0)])),
             magnification=draw(st.sampled_from([((1.0, 0.0), (0.0, 1.0)), ((1.01, 0.02), (0.03, 0.99))])),
             ctf_state=draw(st.sampled_from(list(CtfState))),
+            wiener_snr=draw(st.sampled_from([None, 0.1, 3.0])),
         )
         for _ in range(groups)
     )
@@ -131,9 +132,10 @@ def test_particles_there_and_back(tmp_path, particles, first):
             assert np.array_equal(copy.half_set, particles.half_set)
         for left, right in zip(particles.optics_index, copy.optics_index):
             before, after = particles.optics[left], copy.optics[right]
-            assert (before.name, before.ctf_state, before.odd_zernike, before.magnification) == (
+            assert (before.name, before.ctf_state, before.wiener_snr, before.odd_zernike, before.magnification) == (
                 after.name,
                 after.ctf_state,
+                after.wiener_snr,
                 after.odd_zernike,
                 after.magnification,
             )

@@ -65,10 +65,22 @@ COMMANDS = (
         "vitreous simulate plan --thickness 300 --voltage-kv 300 --resolution 4",
     ),
     Command(
+        ("ctf",),
+        "ctf",
+        "Estimate the CTF of micrographs, with error bars, and say which to reject",
+        "vitreous ctf micrographs.star --out ctf",
+    ),
+    Command(
         ("ctf", "apply"),
         "ctf_apply",
-        "Correct a micrograph for its CTF, flat or tilted",
+        "Correct micrographs or particles for their CTF, flat or tilted",
         "vitreous ctf apply micrograph.mrc --defocus-um 1.5 1.4 --tilt-deg 30 --out corrected",
+    ),
+    Command(
+        ("ctf", "refine"),
+        "ctf_refine",
+        "Refine the CTFs of particles with poses against a map",
+        "vitreous ctf refine particles.star --reference map.mrc --out refined",
     ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
@@ -160,8 +172,9 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def find(arguments: list[str]) -> Command | None:
-    """The command that the first words name."""
-    return next((c for c in COMMANDS if tuple(arguments[: len(c.words)]) == c.words), None)
+    """The command that the first words name; of several the one that takes the most words (`ctf apply` before `ctf`)."""
+    named = [c for c in COMMANDS if tuple(arguments[: len(c.words)]) == c.words]
+    return max(named, key=lambda c: len(c.words), default=None)
 
 
 def unknown(arguments: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""`vitreous ctf apply`: correct a micrograph for its CTF, with a defocus that may change along it."""
+"""`vitreous ctf apply`: correct a micrograph, the micrographs of a STAR file, or particles for their CTF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vitreous.jobs.apply_ctf import ApplyCtf, correct_to_file
 def run(
     settings: Annotated[ApplyCtf, Flat],
     *,
-    out: Annotated[Path, Parameter(help="The job folder to write, or the corrected micrograph alone (.mrc)")],
+    out: Annotated[Path, Parameter(help="The job folder to write, or one corrected micrograph alone (.mrc)")],
     force: Force = False,
     json: Json = False,
 ) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from vitreous.cli import BAD_INPUT, Command
+from vitreous.cli import BAD_INPUT, COMMANDS, Command
 from vitreous.engine.local import Progress
 from vitreous.errors import SettingsProblem
 from vitreous.jobs.folder import plain, run_in_passing, run_job
@@ -34,7 +34,7 @@ def run_command(command: Command, function: Callable[..., int | None], arguments
     app = App(
         name=name,
         default_parameter=Parameter(negative_iterable=(), consume_multiple=True),
-        help=f"{command.summary}.\n\nExample: `{command.example}`",
+        help=f"{command.summary}.\n\nExample: `{command.example}`{family(command)}",
         version_flags=(),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
@@ -48,6 +48,13 @@ def run_command(command: Command, function: Callable[..., int | None], arguments
         message = " ".join(str(error).split())
         print(f"{name}: error: {message} See `{name} --help`.", file=sys.stderr)
         return BAD_INPUT
+
+
+def family(command: Command) -> str:
+    """What a command's help says of those whose names begin with its own."""
+    count = len(command.words)
+    others = [c for c in COMMANDS if c.words[:count] == command.words and len(c.words) > count]
+    return "".join(f"\n\n`vitreous {' '.join(other.words)}`: {other.summary}." for other in others)
 
 
 def run_and_print(job: Job, out: Path, *, force: bool, as_json: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -104,7 +104,6 @@ class CtfEstimate:
     spectrum: Spectrum
     slope: tuple[float, float] | None = None  # change of defocus per angstrom along x and y in the image
     thickness: float | None = None
-    reasons: tuple[str, ...] = field(default=())  # why a person may want to reject it, each one short sentence
 
     @property
     def amplitude(self) -> float:

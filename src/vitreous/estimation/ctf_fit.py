@@ -12,6 +12,7 @@ from vitreous.errors import SettingsProblem
 from vitreous.estimation.background import ring_means, smooth_background
 from vitreous.estimation.coarse_search import Candidate, coarse_search
 from vitreous.estimation.ctf_estimate import PARAMETERS, Alternative, CtfEstimate, Lens, Search
+from vitreous.estimation.ring_decay import rings_b_factor
 from vitreous.estimation.ring_fit import OUTLIER, RingFit, fit_rings, follow_rings
 from vitreous.estimation.ring_model import Samples, State, relative_residual
 from vitreous.estimation.ring_pixels import BACKGROUND_KNOTS, DEPTH_KNOTS, RingPixels, ring_pixels, without_ice
@@ -19,6 +20,7 @@ from vitreous.estimation.ring_profile import fit_resolution, ice_ring, ring_prof
 from vitreous.estimation.spectrum import Spectrum, TileSpectra, spectrum_of_image, tile_spectra
 from vitreous.estimation.thickness_fit import is_seen, search_thickness
 from vitreous.estimation.tilt_fit import search_tilt
+from vitreous.optics.electrons import wavelength
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 LENS = ("defocus", "astigmatism_along", "astigmatism_across")
 TRIED = 3  # candidates of the search that are fitted
 CLEAR = 8.0  # standard deviations of noise that the search must find; noise alone gives 5 to 6
+FEWEST_RINGS = 1.5  # that must be followed: fewer could be those of any defocus
 STRONG_ICE = 0.2  # rings of ice that stand out by more than this part of their surroundings are left out of the fit
 APART = 25.0  # by which twice the log-likelihood of the best fit must lie above that of any other
 
@@ -70,6 +73,7 @@ class _Fitted:
     scores: tuple[Alternative, ...]
     ice: float | None
     box: int
+    scale: float  # by which the power of the samples was divided
 
 
 def _fit_spectrum(spectrum: Spectrum, lens: Lens, search: Search) -> _Fitted:
@@ -86,7 +90,9 @@ def _fit_spectrum(spectrum: Spectrum, lens: Lens, search: Search) -> _Fitted:
     ]
     fits.sort(key=strength, reverse=True)
     scores = tuple(Alternative(candidate.defocus, candidate.score) for candidate in candidates)
-    return _Fitted(pixels, samples, fits[0], tuple(strength(fit) for fit in fits), scores, ice, spectrum.box)
+    return _Fitted(
+        pixels, samples, fits[0], tuple(strength(fit) for fit in fits), scores, ice, spectrum.box, math.exp(level)
+    )
 
 
 def _fit_tiles(tiles: TileSpectra, whole: _Fitted, lens: Lens, search: Search) -> _Fitted:
@@ -106,7 +112,7 @@ def _fit_tiles(tiles: TileSpectra, whole: _Fitted, lens: Lens, search: Search) -
     )
     fit = follow_rings(samples, state, lens, (*whole.fit.names, "slope_x", "slope_y"), pixels.limits)
     scores = (Alternative(start.defocus, start.score), *whole.scores)
-    return _Fitted(pixels, samples, fit, (strength(fit),), scores, whole.ice, tiles.power.shape[1])
+    return _Fitted(pixels, samples, fit, (strength(fit),), scores, whole.ice, tiles.power.shape[1], math.exp(level))
 
 
 def _with_thickness(fitted: _Fitted, lens: Lens, search: Search) -> _Fitted:
@@ -179,10 +185,12 @@ def _estimate(spectrum: Spectrum, fitted: _Fitted, known: Lens, search: Search) 
     rest = relative_residual(fitted.samples, fit.state, known)
     most = OUTLIER * math.sqrt(fit.variance)
     factor = max(1.0, float(np.mean([correlation_factor(pixels, np.minimum(one, most), fitted.box) for one in rest])))
-    profile = ring_profile(fitted.samples, fit.state, known, pixels.limits, pixels.step)
+    profile = ring_profile(fitted.samples, fit.state, known, pixels.limits, pixels.step, scale=fitted.scale)
     resolution = fit_resolution(profile)
-    b_factor, b_sigma = rings_b_factor(pixels, fit, factor, resolution)
-    found, evidence = _verdict(fitted, resolution, search)
+    b_factor, b_sigma = rings_b_factor(
+        pixels, fit, known.voltage, factor=factor, resolution=resolution, side=float(fitted.samples.side)
+    )
+    found, evidence = _verdict(fitted, resolution, known, search)
     value = dict(zip(PARAMETERS, (float(number) for number in fit.state.lens)))
     return CtfEstimate(
         lens=known,
@@ -207,29 +215,7 @@ def _estimate(spectrum: Spectrum, fitted: _Fitted, known: Lens, search: Search) 
     )
 
 
-def rings_b_factor(pixels: RingPixels, fit: RingFit, factor: float, resolution: float) -> tuple[float, float]:
-    """B in angstrom^2 and its standard deviation: the rings' amplitude m T falls as exp(-B k^2 / 2) as far as they can be followed.
-
-    The average over squares of Fourier pixels damps the rings too, by sinc^2 of the distance over which the lens spreads a frequency; it is divided out.
-    """
-    k = np.linspace(pixels.limits[0], min(1 / resolution, fit.state.reach), 40)
-    basis = pixels.splines(DEPTH_KNOTS, k)
-    depth = basis @ fit.state.depth
-    errors = np.sqrt(np.einsum("ij,jk,ik->i", basis, fit.depth_covariance, basis) * factor)
-    used = depth > 2 * errors
-    if used.sum() < 5:
-        return math.nan, math.nan
-    amplitude = np.log(depth[used]) + (pixels.splines(BACKGROUND_KNOTS, k[used]) @ fit.state.background)
-    weight = depth[used] / errors[used]
-    design = np.stack([np.ones(used.sum()), -(k[used] ** 2) / 2], axis=1)
-    inverse = np.linalg.pinv(design * weight[:, None])
-    relative = basis[used] / depth[used, None]  # d log m / d coefficients
-    spread = (inverse * weight) @ relative
-    covariance = spread @ fit.depth_covariance @ spread.T * factor
-    return float((inverse @ (amplitude * weight))[1]), math.sqrt(max(float(covariance[1, 1]), 0.0))
-
-
-def _verdict(fitted: _Fitted, resolution: float, search: Search) -> tuple[bool, str]:
+def _verdict(fitted: _Fitted, resolution: float, known: Lens, search: Search) -> tuple[bool, str]:
     """Whether there is a CTF, and the reason in one sentence."""
     score, strengths = fitted.scores[0].score, fitted.strengths
     defocus, (low, high) = float(fitted.fit.state.lens[0]), search.defocus
@@ -240,6 +226,9 @@ def _verdict(fitted: _Fitted, resolution: float, search: Search) -> tuple[bool, 
     if len(strengths) > 1 and strengths[0] - strengths[1] < APART:
         both = f"log-likelihoods {strengths[0] / 2:.0f} and {strengths[1] / 2:.0f}"
         return False, f"Two defoci explain the spectrum equally well ({both})."
+    rings = wavelength(known.voltage) * abs(defocus) * (resolution**-2 - fitted.pixels.limits[0] ** 2)
+    if rings < FEWEST_RINGS:
+        return False, f"The rings agree with the best CTF to {resolution:.1f} A only: that is {rings:.1f} rings, {FEWEST_RINGS:g} are needed."
     if not low * 0.9 <= defocus <= high * 1.1:
         return False, f"The fit left the range of defocus, to {defocus:.0f} A."
     return True, f"Thon rings to {resolution:.1f} A; the search scores {score:.0f} standard deviations of noise."

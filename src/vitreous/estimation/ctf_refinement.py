@@ -43,6 +43,8 @@ SHARES = 2  # threads; a number of its own, so that sums do not depend on the ma
 UNIT = 256
 FIRST_SPREAD = 300.0  # angstrom, until the data have said what it is
 LEAST_SPREAD = 10.0
+# A pass is the last if it changed the log-likelihood and the spread by no more than these parts of themselves.
+SETTLED_GAIN, SETTLED_SPREAD = 0.02, 0.1
 CLOSER = (
     0.3,
     0.5,
@@ -62,7 +64,9 @@ LEAST_AGREEMENT = 5.0
 
 @dataclass(frozen=True)
 class RefinementSettings:
-    """What is fitted: see `Freedom`. `spread` None: measured. `contrast` of the images as they are."""
+    """What is fitted: see `Freedom`, whose `spread` is replaced by this one; None: measured. `contrast` of the images as they
+    are. `passes` at most.
+    """
 
     freedom: Freedom = field(default_factory=Freedom)
     spread: float | None = None
@@ -146,7 +150,9 @@ def refine_ctf(
         refuse_disagreement([agreement for _, agreement in first])
         if settings.beam_tilt or settings.magnification:
             study.refine_groups(surveyed)
-        study.refine_defoci([agreement for _, agreement in surveyed], progress(f"pass {number}: refine"))
+        settled = study.refine_defoci([agreement for _, agreement in surveyed], progress(f"pass {number}: refine"))
+        if settled and not (settings.beam_tilt or settings.magnification):
+            break
     last = study.survey(progress("compare"), slopes=settings.magnification)
     return study.result(particles, first, last)
 
@@ -189,7 +195,7 @@ def refuse_disagreement(groups: list[ShellAgreement]) -> None:
         raise DataProblem(
             "images that show the reference with the opposite contrast",
             "the same sign of the protein in both",
-            "give --contrast raw or --contrast inverted",
+            "give --contrast raw or --contrast inverted; if it was right, the CTFs are far off: estimate them anew",
         )
     raise DataProblem(
         f"images that do not show the reference (agreement {best.total_deviations:.1f} standard deviations of noise)",
@@ -296,10 +302,13 @@ class _Study:
                 self.start[rows] = np.column_stack([mean, astigmatism])
             self.optics[number] = group
 
-    def refine_defoci(self, agreements: list[ShellAgreement], progress: Progress) -> None:
-        """Defocus and astigmatism, micrograph by micrograph; then the spread of the defoci within micrographs."""
+    def refine_defoci(self, agreements: list[ShellAgreement], progress: Progress) -> bool:
+        """Defocus and astigmatism, micrograph by micrograph; then the spread of the defoci within micrographs.
+
+        Returns whether another pass would find the same: gain and spread are those of the pass before.
+        """
         if self.freedom.defocus == "none" and not self.freedom.astigmatism:
-            return
+            return True
         by_group = dict(zip(self.group_numbers, agreements))
         optics = {number: self.group_optics(number) for number in self.group_numbers}
         counter = Counter(len(self.particles), progress)
@@ -314,7 +323,10 @@ class _Study:
 
         shares = [part for part in np.array_split(np.arange(len(self.units)), SHARES) if len(part)]
         results = side_by_side([partial(share, part) for part in shares], counter)
+        before = self.gain.sum()
         self.take([fit for fits in results for fit in fits])
+        spread = abs(self.freedom.spread - self.used_spread) <= SETTLED_SPREAD * self.used_spread
+        return bool(spread and abs(self.gain.sum() - before) <= SETTLED_GAIN * self.gain.sum())
 
     def fit(self, unit: int, optics: GroupOptics, agreement: ShellAgreement, group: int) -> MicrographFit:
         rows = self.units[unit]

@@ -19,7 +19,7 @@ STEPS = 12
 ENOUGH = 0.03  # a step that is smaller than this part of every error bar ends the fit
 OUTLIER = 4.0  # standard deviations
 NO_LIMIT = 1e6
-ROUGH = 5  # steps of a fit that only has to find the next band of frequencies
+ROUGH = 3  # steps of a fit that only has to find the next band of frequencies
 BANDS = (10.0, 7.5, 6.0, 5.0, 4.2, 3.6)  # angstrom: as far as the rings are followed, one after the other
 FIRST_DEPTH = (
     2  # steps in which the lens stays where it is: without a depth of the rings there is nothing to judge it by

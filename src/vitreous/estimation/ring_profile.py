@@ -36,8 +36,10 @@ def equal_phase_frequency(phase: Float[Array, "*p"], defocus: float, known: Lens
     return xp.sqrt(xp.maximum(2 * phase / (math.pi * lam * defocus * (1 + root)), 0.0))
 
 
-def ring_profile(samples: Samples, state: State, known: Lens, limits: tuple[float, float], step: float) -> RingProfile:
-    """Equi-phase averages of all parts, in bins of `step` 1/angstrom between the limits."""
+def ring_profile(
+    samples: Samples, state: State, known: Lens, limits: tuple[float, float], step: float, *, scale: float = 1.0
+) -> RingProfile:
+    """Equi-phase averages of all parts, in bins of `step` 1/angstrom between the limits. `scale` multiplies the power."""
     bins = round((limits[1] - limits[0]) / step) + 1
     lens = np.asarray(state.lens)
     constant = float(lens[3]) + math.asin(known.amplitude_contrast)
@@ -57,7 +59,7 @@ def ring_profile(samples: Samples, state: State, known: Lens, limits: tuple[floa
     means, frequency = sums[:, used] / count[used], limits[0] + step * np.nonzero(used)[0]
     agreement = local_correlation(frequency, means[2], means[5], count[used], float(lens[0]), known)
     power, level, rings, model, deep = means[:5]
-    return RingProfile(frequency, power, level, rings, model, deep, agreement, count[used])
+    return RingProfile(frequency, power * scale, level * scale, rings, model, deep, agreement, count[used])
 
 
 def local_correlation(
@@ -112,10 +114,10 @@ def ice_ring(
     """How far a spectrum stands above its surroundings between 3.95 and 3.40 angstrom, in parts of them.
 
     `power` is the mean of `count` samples at the frequencies k (1/angstrom). The surroundings are a straight line, in logarithms,
-    through both sides. None where the spectrum ends before 3.1 angstrom.
+    through both sides, or through the side of low frequency if the spectrum ends before 3.1 angstrom. None where it ends before 3.6 angstrom.
     """
     level = np.log(np.maximum(power, 1e-300))
-    if k[-1] < 1 / 3.1 or k[0] > BESIDE_ICE[0][0]:
+    if k[-1] < 1 / 3.6 or k[0] > BESIDE_ICE[0][0]:
         return None
     inside = (k >= ICE[0]) & (k <= ICE[1])
     beside = np.zeros_like(inside)

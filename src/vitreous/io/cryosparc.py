@@ -150,6 +150,7 @@ _CARRIED: dict[str, Any] = {
     "even_zernike": lambda v: _coefficients(v),
     "magnification": lambda v: ((float(v[0]), float(v[1])), (float(v[2]), float(v[3]))),
     "ctf_state": lambda v: _ctf_state(str(v)),
+    "wiener_snr": lambda v: float(v) if np.isfinite(v) else None,
 }
 
 

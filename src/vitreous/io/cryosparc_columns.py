@@ -170,6 +170,8 @@ def _carried_optics(particles: Particles) -> dict[str, Any]:
         columns["beam_tilt"] = [group.beam_tilt for group in groups]
     if any(group.ctf_state is not CtfState.RAW for group in groups):
         columns["ctf_state"] = [group.ctf_state.value for group in groups]
+    if any(group.wiener_snr is not None for group in groups):
+        columns["wiener_snr"] = [np.nan if group.wiener_snr is None else group.wiener_snr for group in groups]
     labels = dict.fromkeys(
         label
         for group in groups

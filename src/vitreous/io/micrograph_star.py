@@ -24,15 +24,13 @@ from typing import Any
 import numpy as np
 
 from vitreous.errors import FormatProblem
-from vitreous.io.relion_optics import DIMENSIONALITY, NUMBER, group_index, groups_of_block, numbers, optics_block
+from vitreous.io.micrograph_table import MICROGRAPH, micrograph_table, new_optics_block, write_micrograph_table
+from vitreous.io.relion_optics import NUMBER, group_index, groups_of_block, numbers
 from vitreous.io.star import StarFile, read_star, write_star
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.pose import Pose
 from vitreous.model.table import Table, TextColumn
 from vitreous.units import DEGREE
-
-MICROGRAPH = "rlnMicrographName"
-_PIXEL_SIZES = ("rlnMicrographPixelSize", "rlnMicrographOriginalPixelSize")
 
 
 @dataclass(frozen=True)
@@ -70,14 +68,9 @@ def write_micrographs(
     more: Mapping[str, Any] | None = None,
 ) -> None:
     """One row a micrograph: its name, its CTF at z = 0, and `more` columns."""
-    columns = {
-        MICROGRAPH: np.array(names, dtype=object),
-        NUMBER: np.ones(len(names), dtype=np.int64),
-        **_ctf_columns(ctf),
-        "rlnCtfAstigmatism": ctf.defocus_u - ctf.defocus_v,
-        **(more or {}),
-    }
-    _write(path, replace(optics, box=None), "micrographs", Table(columns))
+    micrographs = micrograph_table(names, [optics], np.zeros(len(names), dtype=np.int32))
+    astigmatism = {"rlnCtfAstigmatism": ctf.defocus_u - ctf.defocus_v}
+    write_micrograph_table(path, micrographs.with_columns({**ctf_columns(ctf), **astigmatism, **(more or {})}))
 
 
 def write_coordinates(path: str | os.PathLike[str], coordinates: Coordinates) -> None:
@@ -95,9 +88,11 @@ def write_coordinates(path: str | os.PathLike[str], coordinates: Coordinates) ->
         },
         "rlnOriginXAngst": np.round(coordinates.pose.shift[:, 0], 9),
         "rlnOriginYAngst": np.round(coordinates.pose.shift[:, 1], 9),
-        **_ctf_columns(coordinates.ctf),
+        **ctf_columns(coordinates.ctf),
     }
-    _write(path, coordinates.optics, "particles", Table(columns))
+    star = StarFile({"optics": new_optics_block([coordinates.optics]), "particles": Table(columns)})
+    star.version = "30001"
+    write_star(path, star)
 
 
 def read_micrographs(path: str | os.PathLike[str]) -> tuple[OpticsGroup, tuple[str, ...], CtfParameters, Table]:
@@ -126,7 +121,8 @@ def read_coordinates(path: str | os.PathLike[str]) -> Coordinates:
     )
 
 
-def _ctf_columns(ctf: CtfParameters) -> dict[str, np.ndarray]:
+def ctf_columns(ctf: CtfParameters) -> dict[str, np.ndarray]:
+    """Defocus and angle in RELION's units; phase shift and B factor where there are any."""
     columns = {
         "rlnDefocusU": np.round(ctf.defocus_u, 6),
         "rlnDefocusV": np.round(ctf.defocus_v, 6),
@@ -151,15 +147,6 @@ def _ctf(table: Table) -> CtfParameters:
         phase_shift=None if phase is None else phase * DEGREE,
         b_factor=column("rlnCtfBfactor"),
     )
-
-
-def _write(path: str | os.PathLike[str], optics: OpticsGroup, name: str, table: Table) -> None:
-    block, _ = optics_block([optics])
-    sizes = {column: np.array([optics.pixel_size]) for column in _PIXEL_SIZES}
-    block = block if optics.box is not None else block.without(DIMENSIONALITY)
-    star = StarFile({"optics": block.with_columns(sizes), name: table})
-    star.version = "30001"
-    write_star(path, star)
 
 
 def _read(path: str | os.PathLike[str], name: str, *required: str) -> tuple[OpticsGroup, Table]:

@@ -11,6 +11,7 @@ import bz2
 import gzip
 import os
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -110,6 +111,30 @@ def read_data(header: MrcHeader) -> np.ndarray:
             "the file is truncated: copy it again",
         )
     return np.frombuffer(raw, dtype=header.dtype, offset=header.data_offset).reshape(header.shape)
+
+
+def read_sections(header: MrcHeader) -> Iterator[np.ndarray]:
+    """The sections [rows, columns] one after the other, in the type and byte order of the file; one at a time is in memory."""
+    rows, columns = header.shape[1:]
+    need = rows * columns * header.dtype.itemsize
+    try:
+        with _open(header.path, header.compression) as stream:
+            skipped = header.data_offset
+            while skipped > 0 and (piece := stream.read(min(skipped, _PIECE))):
+                skipped -= len(piece)
+            for number in range(header.shape[0]):
+                raw = stream.read(need)
+                if len(raw) < need:
+                    raise FileProblem(
+                        f"{header.path} ends in section {number + 1}",
+                        f"{header.shape[0]} sections",
+                        "the file is truncated: copy it again",
+                    )
+                yield np.frombuffer(raw, dtype=header.dtype).reshape(rows, columns)
+    except (EOFError, OSError, zlib.error) as error:
+        raise FileProblem(
+            f"{header.path} cannot be read to its end ({error})", "a whole file", "copy it again"
+        ) from None
 
 
 def read_volume(path: str | os.PathLike[str], pixel_size: float | None = None) -> Volume:

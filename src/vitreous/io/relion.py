@@ -90,7 +90,7 @@ def read_particles(
         optics=groups if images is None else _with_box(groups, index, images),
         optics_index=index,
         pose=_pose(table, groups, index),
-        ctf=_ctf(table),
+        ctf=ctf_of_table(table),
         half_set=_half_set(table),
         contrast=_contrast(groups),
         images=images,
@@ -205,7 +205,8 @@ def _pixel_sizes(groups: Sequence[OpticsGroup], index: np.ndarray) -> np.ndarray
     return np.array([np.nan if group.pixel_size is None else group.pixel_size for group in groups])[index]
 
 
-def _ctf(table: Table) -> CtfParameters | None:
+def ctf_of_table(table: Table) -> CtfParameters | None:
+    """The CTF of each row of a table of particles or micrographs; None if it has no defocus."""
     if "rlnDefocusU" not in table:
         return None
     columns = {}

@@ -21,6 +21,9 @@ from vitreous.units import KILOVOLT, MILLIMETRE, MILLIRADIAN
 NUMBER = "rlnOpticsGroup"
 DIMENSIONALITY = "rlnImageDimensionality"
 CONTRAST = "vitreousContrast"  # our own: no RELION label says whether protein is bright or dark
+STATE = "vitreousCtfState"  # our own, for states that no RELION label names: Wiener-filtered
+WIENER_SNR = "vitreousWienerSnr"
+NOTHING = "None"  # in a column of text, of a group that has no value there
 _MATRIX = ("rlnMagMat00", "rlnMagMat01", "rlnMagMat10", "rlnMagMat11")
 _SCALARS = {  # column: (field, factor to the inside unit)
     "rlnImagePixelSize": ("pixel_size", 1.0),
@@ -148,14 +151,26 @@ def _group(row: Mapping[str, Any], number: int) -> OpticsGroup:
     if all(column in row for column in _MATRIX):
         a, b, c, d = (_number(row, column) for column in _MATRIX)
         fields["magnification"] = ((a, b), (c, d))
-    for column, state in _STATES.items():
-        if column in row and _number(row, column) != 0:
-            fields["ctf_state"] = state
-            break
-    used = {"rlnOpticsGroupName", *_SCALARS, "rlnBeamTiltX", "rlnBeamTiltY", *_ZERNIKE, *_STATES}
+    fields["ctf_state"] = _state(row)
+    if str(row.get(WIENER_SNR, NOTHING)) != NOTHING:
+        fields["wiener_snr"] = _number(row, WIENER_SNR)
+    used = {"rlnOpticsGroupName", *_SCALARS, "rlnBeamTiltX", "rlnBeamTiltY", *_ZERNIKE, *_STATES, STATE, WIENER_SNR}
     used |= set(_MATRIX) if "magnification" in fields else set()
     used |= {DIMENSIONALITY} if str(row.get(DIMENSIONALITY)) == "2" else set()
     return OpticsGroup(**fields, extra={name: _plain(value) for name, value in row.items() if name not in used})
+
+
+def _state(row: Mapping[str, Any]) -> CtfState:
+    """What has been done about the CTF: RELION's own labels, and ours for what these cannot say."""
+    marked = [state for column, state in _STATES.items() if column in row and _number(row, column) != 0]
+    theirs = marked[0] if marked else CtfState.RAW
+    own = str(row.get(STATE, NOTHING))
+    if own == NOTHING:
+        return theirs
+    if own not in list(CtfState) or (marked and own != theirs):
+        expected = f"one of {', '.join(CtfState)}" if not marked else f"{theirs.value}, as RELION's column says"
+        raise DataProblem(f"the optics column {STATE} holds {own!r}", expected)
+    return CtfState(own)
 
 
 def _number(row: Mapping[str, Any], column: str) -> float:
@@ -187,7 +202,7 @@ def optics_block(groups: Sequence[OpticsGroup]) -> tuple[Table, np.ndarray]:
     rows = [{NUMBER: int(number), **_row(group)} for number, group in zip(group_numbers, groups)]
     columns: dict[str, np.ndarray] = {}
     for name in dict.fromkeys(name for row in rows for name in row):
-        values = [row.get(name, _ABSENT.get(name, "None")) for row in rows]
+        values = [row.get(name, _ABSENT.get(name, NOTHING)) for row in rows]
         if not any(isinstance(value, str) for value in values):
             columns[name] = np.array(values)
         else:
@@ -221,6 +236,10 @@ def _row(group: OpticsGroup) -> dict[str, Any]:
     row["rlnCtfDataAreCtfPremultiplied"] = int(group.ctf_state is CtfState.PREMULTIPLIED)
     if group.ctf_state is CtfState.PHASE_FLIPPED:
         row["rlnCtfDataArePhaseFlipped"] = 1
+    if group.ctf_state is CtfState.WIENER:
+        row[STATE] = group.ctf_state.value
+    if group.wiener_snr is not None:
+        row[WIENER_SNR] = group.wiener_snr
     return {**row, **{name: value for name, value in group.extra.items() if name != NUMBER}}
 
 

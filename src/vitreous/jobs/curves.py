@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +49,27 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Points:
+    """One group of a scatter plot. `x_sigma` and `y_sigma` draw error bars of one standard deviation to each side; `names`
+    tell what a point is when it is pointed at. Points that are not finite are left out.
+    """
+
+    label: str
+    x: np.ndarray | Sequence[float]
+    y: np.ndarray | Sequence[float]
+    mark: Literal["circle", "cross", "triangle"] = "circle"
+    colour: int | None = None
+    names: Sequence[str] = ()
+    x_sigma: np.ndarray | Sequence[float] = ()
+    y_sigma: np.ndarray | Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.x), len(self.y), *(len(a) for a in (self.names, self.x_sigma, self.y_sigma) if len(a))}
+        if len(lengths) > 1:
+            raise DataProblem(f"points '{self.label}' with {sorted(lengths)} values", "as many of each kind")
+
+
+@dataclass(frozen=True)
 class Threshold:
     """A level across the plot at this y (or, `vertical`, at this x), with its label."""
 
@@ -68,7 +90,7 @@ class Marker:
 @dataclass(frozen=True)
 class Axes:
     """Labels and limits of a plot; limits default to the data. `resolution_axis`: x is a frequency in 1/angstrom, and
-    each tick also says its resolution in angstrom.
+    each tick also says its resolution in angstrom. `same_scale`: a unit of x is as long as one of y; the limits of x widen.
     """
 
     x_label: str
@@ -78,6 +100,7 @@ class Axes:
     x_limits: tuple[float, float] | None = None
     y_limits: tuple[float, float] | None = None
     resolution_axis: bool = False
+    same_scale: bool = False
 
 
 def line_plot(
@@ -114,6 +137,49 @@ def line_plot(
     plot.legend(
         [(one.label, index if one.colour is None else one.colour, one.style) for index, one in enumerate(series)]
     )
+    return plot.svg()
+
+
+def scatter_plot(
+    groups: Sequence[Points],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    description: str = "",
+    x_limits: tuple[float, float] | None = None,
+    y_limits: tuple[float, float] | None = None,
+    same_scale: bool = False,
+    thresholds: Sequence[Threshold] = (),
+    markers: Sequence[Marker] = (),
+) -> str:
+    """SVG of points in groups, told apart by the shape of their marks as well as by colour; later groups lie on top.
+
+    Limits default to the data with error bars, the thresholds and some room. With `same_scale` both axes have one scale, so that
+    distances and directions are true. Raises DataProblem without a finite point.
+
+    >>> group = Points("kept", [1.0, 2.0], [4.1, 3.9], names=["a.mrc", "b.mrc"])
+    >>> svg = scatter_plot([group], x_label="defocus (µm)", y_label="resolution (Å)", title="Defocus and resolution")
+    >>> "<title>a.mrc</title>" in svg
+    True
+    """
+    wanted = [
+        limits or _reach(groups, axis, title, [one.value for one in thresholds if one.vertical == (axis == "x")])
+        for axis, limits in (("x", x_limits), ("y", y_limits))
+    ]
+    if same_scale:  # the widest labels leave a frame 1.44 times as wide as it is high
+        (left, right), (low, high) = wanted
+        half = max((high - low) / 2, (right - left) / 2.88)
+        wanted[1] = ((low + high) / 2 - half, (low + high) / 2 + half)
+    axes = Axes(x_label, y_label, title, description, wanted[0], wanted[1], same_scale=same_scale)
+    plot = _Plot(axes, [group.x for group in groups], [group.y for group in groups], legend=[g.label for g in groups])
+    for level in thresholds:
+        plot.level(level)
+    for index, group in enumerate(groups):
+        plot.points(group, index if group.colour is None else group.colour)
+    for marker in markers:
+        plot.marker(marker)
+    plot.legend([(g.label, index if g.colour is None else g.colour, g.mark) for index, g in enumerate(groups)])
     return plot.svg()
 
 
@@ -205,6 +271,9 @@ class _Plot:
         self.y_ticks = nice_ticks(self.y0, self.y1, 5)
         self.y_texts = [tick_label(tick, _step(self.y_ticks)) for tick in self.y_ticks]
         self.left, self.right = 30 + CHARACTER * max(len(text) for text in self.y_texts), WIDTH - 22.0
+        if axes.same_scale:
+            half = (self.right - self.left) / PLOT_HEIGHT * (self.y1 - self.y0) / 2
+            self.x0, self.x1 = (self.x0 + self.x1) / 2 - half, (self.x0 + self.x1) / 2 + half
         self.x_ticks = _ticks_with_room(axes, self.x0, self.x1, self.right - self.left)
         self.rows = _legend_rows(legend, WIDTH - 20) if len(legend) > 1 else []
         self.top = 12.0 + LEGEND_ROW * len(self.rows)
@@ -255,6 +324,27 @@ class _Plot:
         steps = [f"{'M' if new else 'L'}{a:.1f} {b:.1f}" for a, b, new in zip(x[finite], y[finite], after_gap[finite])]
         self._clipped(line("".join(steps), colour, 2, dash=DASHES.get(series.style), cap="round"))
 
+    def points(self, group: Points, colour: int) -> None:
+        x, y = np.asarray(group.x, dtype=np.float64), np.asarray(group.y, dtype=np.float64)
+        finite = np.nonzero(np.isfinite(x) & np.isfinite(y))[0].tolist()
+        across = self.x(x + _sigmas(group.x_sigma, x)) - self.x(x)
+        upwards = self.y(y) - self.y(y + _sigmas(group.y_sigma, y))
+        bars = [
+            f"M{self.x(x[i]) - across[i]:.1f} {self.y(y[i]):.1f}h{2 * across[i]:.1f}" for i in finite if across[i] > 1
+        ]
+        bars += [
+            f"M{self.x(x[i]):.1f} {self.y(y[i]) - upwards[i]:.1f}v{2 * upwards[i]:.1f}"
+            for i in finite
+            if upwards[i] > 1
+        ]
+        if bars:
+            self._clipped(element("g", line("".join(bars), colour, 1.2), opacity=0.6))
+        radius = 4.0 if len(finite) < 100 else 3.2 if len(finite) < 400 else 2.6
+        names = list(group.names) or [""] * len(x)
+        shapes = "".join(_mark(group.mark, self.x(x[i]), self.y(y[i]), radius, names[i]) for i in finite)
+        if shapes:
+            self._clipped(_marks(group.mark, shapes, colour))
+
     def bars(self, edges: np.ndarray, counts: np.ndarray) -> None:
         boxes = [
             f"M{self.x(a) + 0.5:.1f} {self.bottom:.1f}V{self.y(n):.1f}H{self.x(b) - 0.5:.1f}V{self.bottom:.1f}Z"
@@ -283,7 +373,7 @@ class _Plot:
         at_right = x + 10 + CHARACTER * len(marker.label) > self.right
         baseline = y - 10 if y - 24 > self.top else y + 22
         place, anchor = (x - 8, "end") if at_right else (x + 8, "start")
-        self.parts += [ring, text_at(place, baseline, marker.label, anchor=anchor, bold=True)]
+        self.parts += [ring, text_at(place, baseline, marker.label, anchor=anchor, bold=True, halo=True)]
 
     def legend(self, entries: Sequence[tuple[str, int, str]]) -> None:
         """(label, colour, style) of each series, in rows above the plot."""
@@ -292,6 +382,8 @@ class _Plot:
             for label, colour, style in (entries[member] for member in members):
                 if style == "points":
                     self.parts.append(line(f"M{x + 11:.1f} {y - 4.5:.1f}h0", colour, 6, cap="round"))
+                elif style in ("circle", "cross", "triangle"):
+                    self.parts.append(_marks(style, _mark(style, x + 11, y - 4.5, 4.0), colour))
                 else:
                     dash = DASHES.get(style)
                     self.parts.append(line(f"M{x:.1f} {y - 4.5:.1f}h22", colour, 2.4, dash=dash, cap="round"))
@@ -306,6 +398,42 @@ class _Plot:
         area = element("rect", x=self.left, y=self.top - 3, width=width, height=height)
         clip = element("defs", element("clipPath", area, id=self.clip))
         return drawing(WIDTH, self.height, [clip, *self.parts], self.axes.title, self.axes.description)
+
+
+def _mark(shape: str, x: float, y: float, radius: float, name: str = "") -> str:
+    """One point, to be coloured by the group around it; `name` shows when it is pointed at."""
+    title = element("title", escape(name)) if name else ""
+    if shape == "circle":
+        return element("circle", title, cx=x, cy=y, r=radius)
+    if shape == "cross":
+        return element(
+            "path",
+            title,
+            d=f"M{x - radius:.1f} {y - radius:.1f}l{2 * radius:g} {2 * radius:g}m0-{2 * radius:g}l-{2 * radius:g} {2 * radius:g}",
+        )
+    corner = 1.15 * radius
+    return element("path", title, d=f"M{x:.1f} {y - 1.3 * radius:.1f}l{corner:.1f} {2 * radius:g}h-{2 * corner:.1f}Z")
+
+
+def _marks(shape: str, shapes: str, colour: int) -> str:
+    if shape == "cross":
+        return element("g", shapes, fill="none", stroke=colour_of(colour), stroke_width=2, stroke_linecap="round")
+    return element("g", shapes, fill=colour_of(colour), fill_opacity=0.7, stroke=colour_of("page"), stroke_width=0.6)
+
+
+def _sigmas(sigmas: np.ndarray | Sequence[float], values: np.ndarray) -> np.ndarray:
+    given = np.asarray(sigmas, dtype=np.float64) if len(sigmas) else np.zeros_like(values)
+    return np.where(np.isfinite(given), given, 0.0)
+
+
+def _reach(groups: Sequence[Points], axis: str, title: str, levels: Sequence[float]) -> tuple[float, float]:
+    """Limits along "x" or "y" that hold all points with their error bars, and some levels."""
+    ends: list = [levels]
+    for group in groups:
+        values = np.asarray(getattr(group, axis), dtype=np.float64)
+        sigmas = _sigmas(getattr(group, f"{axis}_sigma"), values)
+        ends += [values - sigmas, values + sigmas]
+    return _range(ends, title, margin=0.06)
 
 
 def _step(ticks: Sequence[float]) -> float:

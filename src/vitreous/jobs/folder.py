@@ -46,7 +46,7 @@ def run_job(
     refuse_occupied(out, force)
     started, clock = datetime.now(UTC), time.perf_counter()
     with work_folder(out, resume_key(job)) as folder:
-        outcome = job.run(Desk(folder, progress))
+        outcome = job.run(Desk(folder, progress, out))
         record = provenance(
             command or ["vitreous", job.name],
             [*job.inputs(), *outcome.inputs],

@@ -76,10 +76,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Desk:
-    """Where a running job works: the folder that its files go to, and how it reports progress."""
+    """Where a running job works: the folder that its files go to, and how it reports progress.
+
+    `place` is the name that the folder will have at the end, for files that name others of the job; None if it is thrown away.
+    """
 
     folder: Path
     progress: ProgressOf = quiet
+    place: Path | None = None
 
 
 class Job(Protocol):

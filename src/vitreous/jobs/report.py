@@ -66,20 +66,40 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Thumbnail:
+    """A small picture in a cell of a table. `alt` describes it to those who cannot see it."""
+
+    png: bytes
+    alt: str
+
+    @property
+    def uri(self) -> str:
+        return data_uri(self.png)
+
+
+@dataclass(frozen=True)
 class Table:
-    """Rows under headings; each row as long as the headings."""
+    """Rows under headings; each row as long as the headings. A cell is a value, a list of sentences or a `Thumbnail`.
+
+    `folded` is what stands in place of a long table until it is opened. A table with thumbnails becomes a list on phones.
+    """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
+    folded: str = ""
 
     def __post_init__(self) -> None:
         lengths = {len(row) for row in self.rows} - {len(self.headings)}
         if lengths:
             raise DataProblem(f"a table row of {lengths.pop()} cells", f"{len(self.headings)}, one a heading")
 
-    def texts(self) -> list[list[str]]:
-        return [[value_text(cell) for cell in row] for row in self.rows]
+    @property
+    def pictured(self) -> bool:
+        return any(isinstance(cell, Thumbnail) for row in self.rows for cell in row)
+
+    def cells(self) -> list[list[str | list[str] | Thumbnail]]:
+        return [[_cell(cell) for cell in row] for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -141,6 +161,12 @@ class Report:
             details={name: list(flat_rows(values)) for name, values in folded.items() if values},
             version=vitreous.__version__,
         )
+
+
+def _cell(value: Any) -> str | list[str] | Thumbnail:
+    if isinstance(value, list | tuple):
+        return [value_text(one) for one in value]
+    return value if isinstance(value, Thumbnail) else value_text(value)
 
 
 def value_text(value: Any) -> str:

@@ -76,8 +76,9 @@ def text_at(
     size: float = FONT,
     bold: bool = False,
     turned: bool = False,
+    halo: bool = False,
 ) -> str:
-    """Text with its baseline at y; `turned` reads upwards."""
+    """Text with its baseline at y; `turned` reads upwards, a `halo` keeps it legible on top of lines."""
     return element(
         "text",
         escape(text),
@@ -89,6 +90,9 @@ def text_at(
         font_family="var(--sans,system-ui,sans-serif)",
         font_weight="600" if bold else None,
         transform=f"rotate(-90 {x:g} {y:.1f})" if turned else None,
+        stroke=colour_of("page") if halo else None,
+        stroke_width=3 if halo else None,
+        paint_order="stroke" if halo else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +20,8 @@ class OpticsGroup:
     `None` means that the file did not say; a job that needs the value asks for it by name.
     Zernike coefficients are RELION's: `odd_zernike` in its order of Z(1,-1) Z(1,1) Z(3,-3) Z(3,-1) Z(3,1) Z(3,3) ...,
     `even_zernike` as Z(0,0) Z(2,-2) Z(2,0) Z(2,2) Z(4,-4) ..., in radian, argument k in 1/angstrom as RELION has it.
-    `magnification` is RELION's 2 x 2 matrix of anisotropic magnification (identity when absent).
+    `magnification` is RELION's 2 x 2 matrix of anisotropic magnification (identity when absent). `wiener_snr` is the
+    signal-to-noise ratio that Wiener-filtered images were filtered with.
     """
 
     name: str = "opticsGroup1"
@@ -33,6 +35,7 @@ class OpticsGroup:
     even_zernike: tuple[float, ...] = ()
     magnification: tuple[tuple[float, float], tuple[float, float]] = ((1.0, 0.0), (0.0, 1.0))
     ctf_state: CtfState = CtfState.RAW
+    wiener_snr: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)  # columns of the file that have no field here
 
     def __post_init__(self) -> None:
@@ -45,6 +48,12 @@ class OpticsGroup:
         if self.amplitude_contrast is not None and not -1 <= self.amplitude_contrast <= 1:
             raise DataProblem(
                 f"optics group '{self.name}' has amplitude contrast {self.amplitude_contrast}", "a value in [-1, 1]"
+            )
+
+        if self.wiener_snr is not None and not 0 < self.wiener_snr < math.inf:
+            raise DataProblem(
+                f"optics group '{self.name}' was filtered for a signal-to-noise ratio of {self.wiener_snr}",
+                "a positive number",
             )
 
     def require(self, *names: str) -> None:

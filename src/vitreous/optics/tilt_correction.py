@@ -31,12 +31,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vitreous.arrays import float_dtype
-from vitreous.conventions import Contrast
+from vitreous.conventions import Contrast, CtfState
 from vitreous.engine.local import Progress, silent
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.nonuniform import transform_at_adjoint
 from vitreous.fourier.transforms import fft, forward, frequencies, inverse, without_nyquist
 from vitreous.optics.ctf import named_contrast
+from vitreous.optics.ctf_correction import inverse_snr, state_factor
 from vitreous.optics.tilt import (
     TiltedCtf,
     batches,
@@ -75,7 +76,9 @@ def phase_flipped(
     """
     coefficients = sign_series(sign_rms)
     if lens.plane.tilt == 0:
-        return _filtered_alike(images, pixel_size, lens, lambda phase, _: np.sign(np.sin(phase)), contrast)
+        return _filtered_alike(
+            images, pixel_size, lens, lambda phase, _: state_factor(np.sin(phase), CtfState.PHASE_FLIPPED), contrast
+        )
     return filtered_by_phase(
         images, pixel_size, lens, coefficients, contrast=contrast, eps=eps, threads=threads, progress=progress
     )
@@ -104,20 +107,21 @@ def wiener_filtered(
     """
     images = checked_images(images, pixel_size)
     shape = images.shape[-2:]
-    ratio = np.asarray(snr, dtype=np.float64)
-    if not (np.isfinite(ratio).all() and (ratio > 0).all()):
-        raise SettingsProblem(f"a signal-to-noise ratio of {ratio.min()}", "a positive, finite number")
-    if ratio.ndim and ratio.shape != (shape[0], shape[1] // 2 + 1):
-        raise DataProblem(f"signal-to-noise ratios of shape {ratio.shape}", "one number, or the half grid of the image")
+    penalty = inverse_snr(snr, np.float64)
+    if penalty.ndim and penalty.shape != (shape[0], shape[1] // 2 + 1):
+        raise DataProblem(
+            f"signal-to-noise ratios of shape {penalty.shape}", "one number, or the half grid of the image"
+        )
     if lens.plane.tilt == 0:
 
         def weight(phase: np.ndarray, damping: np.ndarray) -> np.ndarray:
-            transfer = np.sin(phase) * damping * (1.0 if envelope is None else envelope)
-            return transfer / (transfer**2 + 1 / ratio)
+            return state_factor(
+                np.sin(phase) * damping * (1.0 if envelope is None else envelope), CtfState.WIENER, snr=snr
+            )
 
         return _filtered_alike(images, pixel_size, lens, weight, contrast)
     kind: Any = {"contrast": contrast, "envelope": envelope, "eps": eps, "threads": threads}
-    damping, precondition = _penalty(1 / ratio, envelope, shape)
+    damping, precondition = _penalty(penalty, envelope, shape)
     flat = images.reshape(-1, *shape)
     result = np.empty_like(flat)
     for index, image in enumerate(flat):

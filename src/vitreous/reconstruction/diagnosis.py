@@ -18,7 +18,8 @@ from vitreous.fourier.filters import apply_filter, low_pass, soft_sphere
 from vitreous.fourier.transforms import radial_frequency
 from vitreous.model.particles import Particles
 from vitreous.optics.ctf import ctf_of_particles
-from vitreous.reconstruction.direct_inversion import InversionSettings, solve
+from vitreous.optics.ctf_correction import state_factor
+from vitreous.reconstruction.direct_inversion import MULTIPLIED, InversionSettings, solve
 from vitreous.reconstruction.hypotheses import (
     AS_WRITTEN,
     Hypothesis,
@@ -41,6 +42,7 @@ LEAST_OVER_SHUFFLED = 1.2
 LEAST_SKEWNESS = 0.3
 # Power near the zeros of the CTF over that at its peaks, where noise dominates: 1 for raw images, near 0 for premultiplied ones.
 PREMULTIPLIED_BELOW, RAW_ABOVE = 0.35, 0.65
+ZERO_BELOW, PEAK_ABOVE = 0.1, 0.7  # CTF^2 that counts as a zero, and as a peak
 PIXEL_SIZE_TOLERANCE = 0.01
 LEAST_MAP_CORRELATION = 0.3
 
@@ -130,12 +132,12 @@ def diagnose(
     declared, zero_power = particles.ctf_state, float("nan")
     if particles.ctf is not None:
         zero_power = power_at_zeros(particles)
-        state = state_by_power(declared, zero_power)
+        state = state_by_power(declared, zero_power, particles.used_optics()[0].wiener_snr)
         particles = replace(particles, optics=tuple(replace(group, ctf_state=state) for group in particles.optics))
     case = Case(particles, settings, power, declared, zero_power, report)
     rotations, shifts = rotation_hypotheses(), shift_hypotheses(particles.pixel_size)
-    # The noise of premultiplied images follows the CTF, so that gains under different CTFs do not compare; their power decides instead.
-    judged = particles.ctf is not None and particles.ctf_state is not CtfState.PREMULTIPLIED
+    # The noise of multiplied images follows the CTF, so that gains under different CTFs do not compare; their power decides instead.
+    judged = particles.ctf is not None and particles.ctf_state not in MULTIPLIED
     values = (
         [*ctf_state_hypotheses(particles.ctf_state), *ctf_value_hypotheses(), *unrelated_ctf_hypotheses()]
         if judged
@@ -208,6 +210,8 @@ def ctf_verdicts(case: Case) -> list[Verdict]:
         ]
     declared, read = case.declared_state, case.particles.ctf_state
     shown = f"power at the CTF's zeros is {case.zero_power:.2f} of that at its peaks"
+    if read is CtfState.WIENER:
+        return wiener_verdicts(case, shown)
     if read is CtfState.PREMULTIPLIED:
         right = read is declared
         evidence = (
@@ -258,6 +262,20 @@ def ctf_verdicts(case: Case) -> list[Verdict]:
     ]
 
 
+def wiener_verdicts(case: Case, shown: str) -> list[Verdict]:
+    """CTF state and CTF values of Wiener-filtered images: the noise must have been shaped as the filter shapes white noise."""
+    snr = case.particles.used_optics()[0].wiener_snr
+    assert snr is not None  # without it there would be no trial reconstruction
+    expected = power_left_at_zeros(CtfState.WIENER, snr)
+    fits = expected / 2 < case.zero_power < 2 * expected
+    evidence = f"wiener_filtered: {shown}, a filter for a signal-to-noise ratio of {snr:g} leaves {expected:.2f}"
+    state = Verdict("CTF state", Status.PASS if fits else Status.UNKNOWN, evidence)
+    if expected < PREMULTIPLIED_BELOW:
+        return [state, premultiplied_values_verdict(case)]
+    untold = "images filtered for so high a signal-to-noise ratio do not show where the zeros of their CTFs are"
+    return [state, Verdict("CTF values", Status.UNKNOWN, untold)]
+
+
 def premultiplied_values_verdict(case: Case) -> Verdict:
     """CTFs that the images were multiplied by have their zeros where the power is least."""
     name, least = min(
@@ -276,13 +294,28 @@ def premultiplied_values_verdict(case: Case) -> Verdict:
     )
 
 
-def state_by_power(declared: CtfState, zero_power: float) -> CtfState:
-    """Premultiplied or not, by the noise at the zeros of the CTF: multiplication by the CTF takes it away, nothing else does."""
+def state_by_power(declared: CtfState, zero_power: float, snr: float | None = None) -> CtfState:
+    """Premultiplied or not, by the noise at the zeros of the CTF: multiplication by the CTF takes it away, and so does a Wiener
+    filter for a low signal-to-noise ratio `snr`; nothing else does."""
+    if declared is CtfState.WIENER:
+        marked = snr is not None and power_left_at_zeros(declared, snr) < PREMULTIPLIED_BELOW
+        return CtfState.RAW if marked and zero_power > RAW_ABOVE else declared
     if zero_power < PREMULTIPLIED_BELOW:
         return CtfState.PREMULTIPLIED
     if declared is CtfState.PREMULTIPLIED and zero_power > RAW_ABOVE:
         return CtfState.RAW
     return declared
+
+
+def power_left_at_zeros(state: CtfState, snr: float | None = None) -> float:
+    """What `power_at_zeros` is of white noise in this state, where the phase of the CTF takes all values alike.
+
+    >>> round(power_left_at_zeros(CtfState.RAW), 3), round(power_left_at_zeros(CtfState.PREMULTIPLIED), 3)
+    (1.0, 0.038)
+    """
+    transfer = np.sin((np.arange(20000) + 0.5) * (np.pi / 20000))
+    power, square = state_factor(transfer, state, snr=snr) ** 2, transfer**2
+    return float(power[square < ZERO_BELOW].mean() / power[square > PEAK_ABOVE].mean())
 
 
 def power_at_zeros(particles: Particles) -> float:
@@ -311,7 +344,7 @@ def power_at_zeros(particles: Particles) -> float:
                 )
                 ** 2
             )
-            for kind, chosen in enumerate((square < 0.1, square > 0.7)):
+            for kind, chosen in enumerate((square < ZERO_BELOW, square > PEAK_ABOVE)):
                 sums[kind, 0] += np.bincount(shell, weights=(power * chosen).sum(axis=0), minlength=shells)
                 sums[kind, 1] += np.bincount(shell, weights=chosen.sum(axis=0), minlength=shells)
     both = (sums[:, 1] > 100).all(axis=0)

@@ -26,6 +26,7 @@ from vitreous.model.particles import Particles
 from vitreous.model.table import Table
 from vitreous.optics.aberrations import magnify, wave_factor
 from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
+from vitreous.optics.ctf_correction import inverse_snr
 from vitreous.reconstruction.backprojection import (
     Accumulator,
     complex_values,
@@ -42,6 +43,9 @@ Frequencies = tuple[np.ndarray, np.ndarray]  # (kx, ky)
 
 # A voxel that saw less than this fraction of its shell's mean weight is as good as empty: it is damped, not divided by noise.
 LEAST_WEIGHT = 1e-3
+
+# States in which the images have been multiplied by their CTF, or nearly so: they are inserted without it.
+MULTIPLIED = (CtfState.PREMULTIPLIED, CtfState.WIENER)
 
 # Pixels over which the disc around a particle falls from 1 to 0: wide enough that its transform stays within a shell or two.
 MASK_EDGE = 4.0
@@ -161,8 +165,11 @@ def weighted_slices(
     factor, antisymmetric, frequencies = contrast_transfer(part, settings, grid)
     data = np.empty((len(grid), len(part)), dtype=np.complex64)
     weight = np.empty((len(grid), len(part)), dtype=np.float32)
-    multiply = part.ctf_state is not CtfState.PREMULTIPLIED
+    state = part.ctf_state if settings.use_ctf else CtfState.RAW
+    multiply = state not in MULTIPLIED
     weigh(transforms, grid.row, grid.column, phase_x, phase_y, factor, antisymmetric, multiply, data, weight)
+    if state is CtfState.WIENER:
+        data *= weight + inverse_snr(wiener_snr(part.used_optics()[0]), np.float32)  # premultiplied, exactly
     return data, weight, frequencies
 
 
@@ -191,9 +198,20 @@ def contrast_transfer(
         # The images' phases are right already, up to the contrast that the whole stack has.
         factor = np.abs(factor) if settings.contrast is Contrast.INVERTED else -np.abs(factor)
     undo = wave_factor(-odd_phase(group, kx, ky)).astype(np.complex64) if has_odd_phase(group) else nothing
-    if part.ctf_state is CtfState.PREMULTIPLIED and settings.contrast is Contrast.RAW:
+    if part.ctf_state in MULTIPLIED and settings.contrast is Contrast.RAW:
         undo = -undo  # dark protein stays dark under multiplication by +sin(gamma), and no factor here turns it
     return factor, undo, places
+
+
+def wiener_snr(group: OpticsGroup) -> float:
+    """The ratio that the images of this group were Wiener-filtered with. Raises DataProblem if it is not known."""
+    if group.wiener_snr is None:
+        raise DataProblem(
+            f"the images of optics group '{group.name}' are Wiener-filtered with an unknown signal-to-noise ratio",
+            "the ratio, from which their weights follow",
+            "reconstruct from the images before the filter, or give --no-ctf to take them as plain projections",
+        )
+    return group.wiener_snr
 
 
 def check_pixels(pixels: np.ndarray, part: Particles) -> None:

@@ -4,8 +4,8 @@
 
 C is the CTF of the stack's contrast (`+sin gamma` where protein is bright, `-sin gamma` as the detector saw it), o the
 RELION origin: the particle sits at -o from the centre. S depends on the CTF state: 1 for raw images, the sign of `sin
-gamma` for phase-flipped ones, `sin gamma` for premultiplied ones; it acts on the noise too, as it does on recorded
-images.
+gamma` for phase-flipped ones, `sin gamma` for premultiplied ones (`optics.ctf_correction.state_factor`); it acts on the
+noise too, as it does on recorded images.
 
 One pixel of an image is the sum of the voxels along the beam. The signal ends before the Nyquist frequency
 (`projection.SliceGrid`); the noise does not. The box is periodic: what the defocus carries over one edge comes back at
@@ -30,6 +30,7 @@ from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.optics.aberrations import wave_factor
 from vitreous.optics.ctf import ctf_of_particles, has_odd_phase, odd_phase
+from vitreous.optics.ctf_correction import state_factor
 from vitreous.reconstruction.projection import PADDING, FourierVolume, fourier_volume, half_plane, project, slice_grid
 from vitreous.simulation.noise import Noise, noise_images
 
@@ -136,7 +137,7 @@ def finish_images(part: Particles, slices: Any, noise: Noise | None, *, use_ctf:
         return images if noise is None else images + noise_images(noise, part.names, box)
     if noise is not None:
         transforms += forward(noise_images(noise, part.names, box), 2)
-    return inverse(transforms * (np.sign(transfer) if state is CtfState.PHASE_FLIPPED else transfer), (box, box))
+    return inverse(transforms * state_factors(part, transfer), (box, box))
 
 
 def contrast_transfer(part: Particles, grids: tuple[np.ndarray, ...]) -> Float[np.ndarray, "n y xh"]:
@@ -144,6 +145,11 @@ def contrast_transfer(part: Particles, grids: tuple[np.ndarray, ...]) -> Float[n
     assert part.ctf is not None
     ctf = part.ctf
     return _by_group(part, lambda group, rows: ctf_of_particles(group, ctf.rows(rows), *grids, dtype=np.float32))
+
+
+def state_factors(part: Particles, transfer: Float[np.ndarray, "n y xh"]) -> Float[np.ndarray, "n y xh"]:
+    """What the CTF state of each particle has multiplied its transform with."""
+    return _by_group(part, lambda group, rows: state_factor(transfer[rows], group.ctf_state, snr=group.wiener_snr))
 
 
 def odd_factor(part: Particles, grids: tuple[np.ndarray, ...]) -> Complex[np.ndarray, ...] | np.float32:

@@ -23,7 +23,7 @@ from vitreous.detection.recording import record
 from vitreous.errors import DataProblem
 from vitreous.fourier.transforms import forward, frequencies, inverse
 from vitreous.model.particles import ImageName, Particles
-from vitreous.simulation.images import Projector, contrast_transfer, simulate_images
+from vitreous.simulation.images import Projector, contrast_transfer, simulate_images, state_factors
 from vitreous.simulation.noise import Noise, noise_images
 from vitreous.simulation.streams import Quantity, image_stream, stream_key
 from vitreous.simulation.wave_images import AtomicScene, wave_images
@@ -87,13 +87,11 @@ def _counted(images: np.ndarray, names: ImageName, recording: Recording) -> np.n
 
 
 def _with_ctf_state(images: np.ndarray, part: Particles) -> np.ndarray:
-    state = part.ctf_state
-    if state is CtfState.RAW:
+    if part.ctf_state is CtfState.RAW:
         return images
     box = images.shape[-1]
     transfer = contrast_transfer(part, frequencies((box, box), part.pixel_size))
-    factor = np.sign(transfer) if state is CtfState.PHASE_FLIPPED else transfer
-    return inverse(forward(images, 2) * factor, (box, box))
+    return inverse(forward(images, 2) * state_factors(part, transfer), (box, box))
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,18 @@ import numpy as np
 import pytest
 
 from vitreous.cli import COMMANDS, dispatch, find, overview
+from vitreous.io.micrograph_star import write_micrographs
 from vitreous.io.mrc import read_volume
 from vitreous.io.mrc_stack import write_stack, write_volume
 from vitreous.io.particles import read_particles
+from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.volume import Volume
 
 
 @pytest.fixture
-def folder(blob_files, tmp_path, monkeypatch):
-    """A working folder with particles.star, map.mrc, two half maps and a micrograph, in which the examples run."""
+def folder(blob_files, ring_micrograph, tmp_path, monkeypatch):
+    """A working folder with particles.star, map.mrc, two half maps, a micrograph and micrographs.star with its image, in which the
+    examples run."""
     for name in ("p.mrcs", "particles.star", "map.mrc"):
         (tmp_path / name).symlink_to(blob_files / name)
     truth = read_volume(blob_files / "map.mrc")
@@ -28,6 +31,9 @@ def folder(blob_files, tmp_path, monkeypatch):
         noisy = truth.data + rng.normal(0, 0.05, truth.data.shape)
         write_volume(tmp_path / f"half{half}.mrc", Volume(noisy.astype(np.float32), truth.pixel_size))
     write_stack(tmp_path / "micrograph.mrc", rng.normal(100, 10, (1, 96, 80)).astype(np.float32), 2.0)
+    write_stack(tmp_path / "rings.mrc", ring_micrograph()[None], 2.0)
+    optics = OpticsGroup(pixel_size=2.0, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
+    write_micrographs(tmp_path / "micrographs.star", optics, ["rings.mrc"], CtfParameters.of(15000.0, 14000.0, 0.6))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -89,6 +95,16 @@ def test_the_overview_names_every_command_with_its_example(capsys):
 def test_a_family_of_commands_is_listed_by_its_first_word(words, capsys):
     code, out, _ = run(*words, capsys=capsys)
     assert code == 0 and "simulate particles" in out and "reconstruct " not in out
+
+
+def test_the_command_with_the_most_words_is_meant(capsys):
+    """`vitreous ctf` has options of its own and is the first word of others."""
+    for words in (("ctf",), ("ctf", "apply"), ("ctf", "refine")):
+        found = find([*words, "x.mrc", "--out", "y"])
+        assert found is not None and found.words == words
+    code, out, _ = run("ctf", "--help", capsys=capsys)
+    assert code == 0 and "--voltage-kv" in out and "vitreous ctf apply" in out and "vitreous ctf refine" in out
+    assert "vitreous ctf refine" not in run("ctf", "apply", "--help", capsys=capsys)[1]
 
 
 def test_help_loads_no_numerical_library():

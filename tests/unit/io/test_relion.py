@@ -186,6 +186,31 @@ def test_ctf_state(tmp_path, state):
     assert read(tmp_path / "new.star").ctf_state is particles.ctf_state
 
 
+def test_states_that_relion_does_not_name(tmp_path):
+    """Wiener-filtered groups have labels of their own beside RELION's, also where other groups are in other states."""
+    rows = {**without(ROWS, "rlnOpticsGroup"), "rlnImagePixelSize": np.array([1.5, 1.5, 1.5])}
+    one = read(star_file(tmp_path / "old.star", rows))
+    wiener = replace(one.optics[0], ctf_state=CtfState.WIENER, wiener_snr=0.3)
+    write_particles(tmp_path / "new.star", replace(one, optics=(wiener,)))
+    text = (tmp_path / "new.star").read_text()
+    assert "_vitreousCtfState" in text and "wiener_filtered" in text
+    copy = read(tmp_path / "new.star")
+    assert copy.optics[0].ctf_state is CtfState.WIENER and copy.optics[0].wiener_snr == 0.3
+    assert "vitreousCtfState" not in copy.optics[0].extra
+    flipped = replace(one.optics[0], ctf_state=CtfState.PHASE_FLIPPED, name="second")
+    write_particles(tmp_path / "two.star", replace(one, optics=(wiener, flipped), optics_index=np.array([0, 1, 0])))
+    optics = read(tmp_path / "two.star").optics
+    assert [group.ctf_state for group in optics] == [CtfState.WIENER, CtfState.PHASE_FLIPPED]
+    assert [group.wiener_snr for group in optics] == [0.3, None]
+    for wrong, words in (("raw_filtered", "one of raw"), ("premultiplied", "phase_flipped")):
+        spoiled = text.replace("wiener_filtered", wrong)
+        if wrong == "premultiplied":
+            spoiled = (tmp_path / "two.star").read_text().replace("None", wrong)
+        (tmp_path / "spoiled.star").write_text(spoiled)
+        with pytest.raises(DataProblem, match=words):
+            read(tmp_path / "spoiled.star")
+
+
 def test_what_is_absent(tmp_path):
     bare = read(star_file(tmp_path / "bare.star", {"rlnImageName": np.array(["1@a.mrcs"], dtype=object)}))
     assert bare.pose is None and bare.ctf is None and bare.half_set is None and len(bare.optics) == 1

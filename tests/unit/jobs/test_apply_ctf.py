@@ -61,7 +61,7 @@ def agreement(image, truth, low=0.05, high=0.3):
     [("flip", "phase_flipped"), ("wiener", "wiener_filtered"), ("premultiply", "premultiplied")],
 )
 def test_corrects_a_tilted_micrograph_and_says_what_it_did(method, state, micrograph, truth, tmp_path):
-    run_job(ApplyCtf(micrograph, method=method, snr=4.0, **OPTIONS), tmp_path / "job")
+    run_job(ApplyCtf(micrograph, method=method, snr=4.0 if method == "wiener" else None, **OPTIONS), tmp_path / "job")
     image, header = read_image(tmp_path / "job" / CORRECTED), read_header(tmp_path / "job" / CORRECTED)
     assert image.shape == SHAPE and header.pixel_size[0] == pytest.approx(PIXEL_SIZE)
     assert image.mean() == pytest.approx(MEAN, abs=0.05)  # of the frame of zeros a little comes back

@@ -13,7 +13,17 @@ import pytest
 from PIL import Image
 
 from vitreous.errors import DataProblem
-from vitreous.jobs.curves import Marker, Series, Threshold, colours, histogram, line_plot, sphere_map
+from vitreous.jobs.curves import (
+    Marker,
+    Points,
+    Series,
+    Threshold,
+    colours,
+    histogram,
+    line_plot,
+    scatter_plot,
+    sphere_map,
+)
 from vitreous.jobs.svg import SERIES, nice_ticks, resolution_label, tick_label
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -178,6 +188,77 @@ def test_bars_hold_all_values():
     counts = counts[counts > 0]
     assert len(bars) == len(counts)
     np.testing.assert_allclose(heights / heights.sum(), counts / counts.sum(), atol=2e-3)  # one decimal of a pixel
+    parsed(svg)
+
+
+# --- scatter plots ---------------------------------------------------------------------------------------------------
+
+
+def circles_of(root: ElementTree.Element) -> dict[str, tuple[float, float]]:
+    """Places of the circles that have a name."""
+    return {
+        mark[0].text or "": (float(mark.get("cx", 0)), float(mark.get("cy", 0)))
+        for mark in root.iter(SVG + "circle")
+        if len(mark)
+    }
+
+
+def test_points_lie_where_their_numbers_say():
+    x, y = [1.0, 2.0, 4.0, np.nan], [3.0, -1.0, 0.0, 2.0]
+    root = parsed(scatter_plot([Points("one", x, y, names="abcd")], **LABELS))
+    places = circles_of(root)
+    assert set(places) == {"a", "b", "c"}  # a point that is not finite is left out
+    across, down = (np.array([places[name][i] for name in "abc"]) for i in (0, 1))
+    for pixels, values in ((across, x[:3]), (down, y[:3])):
+        slope, offset = np.polyfit(values, pixels, 1)
+        np.testing.assert_allclose(pixels, slope * np.array(values) + offset, atol=0.02)  # two decimals
+        assert (slope > 0) == (pixels is across)  # to the right, and upwards: SVG counts y downwards
+    assert position_of(root, "4.0")[0] == pytest.approx(places["c"][0], abs=0.1)
+
+
+def test_one_scale_for_both_axes():
+    points = Points("one", [0.0, 30.0, 0.0], [0.0, 0.0, 10.0], names="oxy")
+    for group in (points, Points("two", points.y, points.x, names="oxy")):
+        places = circles_of(parsed(scatter_plot([group], **LABELS, same_scale=True)))
+        x, y = (np.subtract(places[name], places["o"]) for name in "xy")
+        assert np.hypot(*x) == pytest.approx(3 * np.hypot(*y), rel=0.01)
+    wide = circles_of(parsed(scatter_plot([points], **LABELS)))
+    assert np.hypot(*np.subtract(wide["x"], wide["o"])) < 2.5 * np.hypot(*np.subtract(wide["y"], wide["o"]))
+
+
+def test_groups_have_shapes_and_error_bars_of_their_own():
+    groups = [
+        Points("kept", [0.0, 10.0], [0.0, 10.0], names="ab", x_sigma=[1.0, 1e-4], y_sigma=[2.0, np.nan]),
+        Points("rejected", [5.0], [5.0], mark="cross", names="c"),
+        Points("third", [6.0], [6.0], mark="triangle", names="d"),
+    ]
+    root = parsed(scatter_plot(groups, **LABELS, x_limits=(-5, 15), y_limits=(-5, 15)))
+    places = circles_of(root)
+    assert set(places) == {"a", "b"}
+    assert [mark[0].text for mark in root.iter(SVG + "path") if len(mark)] == ["c", "d"]
+    bars = re.findall(r"M([-\d.]+) ([-\d.]+)([hv])([\d.]+)", " ".join(p.get("d", "") for p in root.iter(SVG + "path")))
+    bars = [(float(x), float(y), kind, float(length)) for x, y, kind, length in bars if float(length) > 0]
+    assert [kind for _, _, kind, _ in bars] == ["h", "v"]  # of a alone: those of b are shorter than a pixel, or unknown
+    scale = (places["b"][0] - places["a"][0]) / 10
+    (left, _, _, width), (_, top, _, height) = bars
+    assert width == pytest.approx(2 * scale, abs=0.11) and left + width / 2 == pytest.approx(places["a"][0], abs=0.1)
+    assert top + height / 2 == pytest.approx(places["a"][1], abs=0.1) and height > width / 2
+    assert {"kept", "rejected", "third"} <= set(texts(root))
+
+
+def test_limits_of_a_scatter_hold_bars_and_levels():
+    far = [Threshold(-50.0, "low"), Threshold(40.0, "right", vertical=True)]
+    root = parsed(scatter_plot([Points("a", [0.0, 1.0], [0.0, 1.0], y_sigma=[5.0, 5.0])], **LABELS, thresholds=far))
+    assert {"low", "right"} <= set(texts(root))  # drawn, so inside
+    with pytest.raises(DataProblem, match="values"):
+        Points("a", [0.0], [0.0, 1.0])
+    with pytest.raises(DataProblem, match="no finite value"):
+        scatter_plot([Points("a", [np.nan], [1.0])], **LABELS)
+
+
+def test_names_of_points_are_escaped():
+    svg = scatter_plot([Points("a", [0.0], [0.0], names=["<b>&"])], **LABELS)
+    assert "<b>" not in svg and "&lt;b&gt;&amp;" in svg
     parsed(svg)
 
 

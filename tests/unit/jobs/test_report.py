@@ -11,7 +11,7 @@ import pytest
 from vitreous.errors import DataProblem
 from vitreous.jobs.curves import Series, line_plot, sphere_map
 from vitreous.jobs.pictures import image_gallery
-from vitreous.jobs.report import Figure, Number, Report, Section, Source, Table, flat_rows, value_text
+from vitreous.jobs.report import Figure, Number, Report, Section, Source, Table, Thumbnail, flat_rows, value_text
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -207,3 +207,18 @@ def test_incomplete_parts_are_refused():
         Figure("no words", png=b"x")
     with pytest.raises(DataProblem, match="2 cells"):
         Table(["a"], [[1, 2]])
+
+
+def test_tables_hold_pictures_and_lists_and_fold():
+    png = image_gallery(np.random.default_rng(0).random((1, 8, 8)), size=16)
+    pictured = Table(("picture", "name", "why"), [(Thumbnail(png, "Rings <1>"), "a", ["First.", "Second <b>."])])
+    folded = Table(("name",), [("z",)], folded="One & only")
+    page = Page(Report("T", "", [Section("S", tables=[pictured, folded, Table(("n",), [(1,)])])]).html())
+    assert pictured.pictured and not folded.pictured
+    images = [dict(attributes) for tag, attributes in page.tags if tag == "img"]
+    assert [image["alt"] for image in images] == ["Rings <1>"] and images[0]["src"] == Thumbnail(png, "x").uri
+    assert "First. Second <b>." in page.text and "One & only" in page.text
+    names = [tag for tag, _ in page.tags]
+    assert names.count("details") == 1 and names.index("details") > names.index("table")
+    labels = [attributes["data-label"] for tag, attributes in page.tags if tag == "td" and "data-label" in attributes]
+    assert labels == ["picture", "name", "why"]  # on phones, where a table of pictures has no headings

@@ -13,7 +13,15 @@ from vitreous.geometry.symmetry import point_group
 from vitreous.model.particles import LoadedImages, Particles
 from vitreous.model.pose import Pose
 from vitreous.optics.ctf import ctf_of_particles
-from vitreous.reconstruction.diagnosis import Status, clearly_more, diagnose, pixel_size_verdict, power_at_zeros
+from vitreous.optics.ctf_correction import corrected_images, corrected_optics
+from vitreous.reconstruction.diagnosis import (
+    Status,
+    clearly_more,
+    diagnose,
+    pixel_size_verdict,
+    power_at_zeros,
+    power_left_at_zeros,
+)
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.trial import image_power, predicted_power, run_trial
 
@@ -205,6 +213,28 @@ def test_image_power_of_white_noise():
 def test_power_at_zeros_tells_premultiplied_images(particles):
     assert power_at_zeros(particles) > 0.65
     assert power_at_zeros(filtered(particles, True)) < 0.35
+
+
+@pytest.mark.parametrize(("snr", "values"), [(0.1, Status.PASS), (10.0, Status.UNKNOWN)])
+def test_wiener_filtered_images_are_known_by_the_power_that_their_filter_leaves(particles, snr, values):
+    group = particles.optics[0]
+    pixels = corrected_images(particles.images.pixels, group, particles.ctf, CtfState.WIENER, snr=snr)
+    optics = (corrected_optics(group, CtfState.WIENER, snr=snr),)
+    verdicts = {v.check: v for v in diagnose(replace(particles, images=LoadedImages(pixels), optics=optics), C1)[0]}
+    assert {v.status for v in verdicts.values()} <= {Status.PASS, values}
+    assert verdicts["CTF state"].status is Status.PASS and "wiener_filtered" in verdicts["CTF state"].evidence
+    assert verdicts["CTF values"].status is values
+    if snr < 1:  # raw images that are called filtered; those filtered for a high ratio look like raw ones
+        assert "the images are not" in faults(replace(particles, optics=optics))["CTF state"]
+
+
+def test_power_left_at_zeros():
+    """Nothing has been taken away, or all that the CTF takes, or something has been added."""
+    assert power_left_at_zeros(CtfState.PHASE_FLIPPED) == power_left_at_zeros(CtfState.RAW) == 1
+    assert power_left_at_zeros(CtfState.WIENER, 1e-6) == pytest.approx(
+        power_left_at_zeros(CtfState.PREMULTIPLIED), rel=1e-4
+    )
+    assert power_left_at_zeros(CtfState.WIENER, 10.0) > 1  # what the CTF has weakened is raised
 
 
 def test_clearly_more_wants_both_nats_and_share():

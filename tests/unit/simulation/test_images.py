@@ -24,7 +24,8 @@ from vitreous.simulation.particles import ParticleDistribution, draw_particles
 BOX, PIXEL = 32, 3.0
 LENS = {"voltage": 300e3, "spherical_aberration": 2.7e7, "amplitude_contrast": 0.1}
 OPTICS = OpticsGroup(pixel_size=PIXEL, box=BOX, **LENS)
-STATES = [CtfState.RAW, CtfState.PHASE_FLIPPED, CtfState.PREMULTIPLIED]
+STATES = list(CtfState)
+SNR = 0.5  # of Wiener-filtered images
 
 
 def blob(box: int = BOX) -> Volume:
@@ -50,7 +51,7 @@ def particles_of(
     contrast: Contrast = Contrast.INVERTED,
     seed: int = 1,
 ):
-    optics = replace(OPTICS, box=box, ctf_state=state)
+    optics = replace(OPTICS, box=box, ctf_state=state, wiener_snr=SNR if state is CtfState.WIENER else None)
     return draw_particles(
         ParticleDistribution(optics, (8e3, 1.6e4), astigmatism=2500.0, shift=5.0, contrast=contrast, seed=seed), count
     )
@@ -140,12 +141,12 @@ def test_contrast_is_the_sign_of_the_image(projector):
 
 
 def test_states_are_raw_times_sign_and_times_ctf(projector):
-    """Phase-flipped transforms are the raw ones times sign(CTF), premultiplied ones times CTF, noise included."""
+    """Phase-flipped transforms are the raw ones times sign(CTF), premultiplied ones times CTF, noise included; so the others."""
     from vitreous.fourier.transforms import forward, frequencies
     from vitreous.optics.ctf import ctf_of_particles
 
     for contrast in (Contrast.INVERTED, Contrast.RAW):
-        raw, flipped, multiplied = (
+        raw, flipped, multiplied, wiener = (
             forward(images_of(projector, particles_of(state=s, contrast=contrast), Noise(0.5, seed=2)), 2)
             for s in STATES
         )
@@ -158,6 +159,7 @@ def test_states_are_raw_times_sign_and_times_ctf(projector):
         assert np.abs((raw * np.sign(ctf) - flipped)[inner]).max() < 1e-5 * scale  # float32 transforms
         assert np.abs((raw * ctf - multiplied)[inner]).max() < 1e-5 * scale
         assert np.abs((flipped * np.abs(ctf) - multiplied)[inner]).max() < 1e-5 * scale
+        assert np.abs((raw * ctf / (ctf**2 + 1 / SNR) - wiener)[inner]).max() < 1e-5 * scale
 
 
 def test_beam_tilt_gives_antisymmetric_phases(projector):

@@ -30,6 +30,7 @@ def particles_of(contrast=Contrast.INVERTED, state=CtfState.RAW) -> Particles:
         spherical_aberration=2.7e7,
         amplitude_contrast=0.1,
         ctf_state=state,
+        wiener_snr=0.5 if state is CtfState.WIENER else None,
     )
     return draw_particles(ParticleDistribution(group, (3e3, 8e3), shift=2.0, contrast=contrast, seed=5), COUNT)
 
