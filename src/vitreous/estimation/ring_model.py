@@ -134,17 +134,16 @@ def _compiled(names: tuple[str, ...], known: Lens):
     import jax
     import jax.numpy as jnp
 
-    columns = np.array([PARAMETERS.index(name) for name in names])
-    units = UNITS[columns]
+    columns = [PARAMETERS.index(name) for name in names]
+    direction = np.eye(len(PARAMETERS))[:, columns] * UNITS[columns]
 
     def part(carry, place):
         samples, state, limit, total = carry
         power, x, y = place
 
         def wave(step):
-            return ring_wave(
-                state.lens.at[columns].add(units * step), samples.kx, samples.ky, x, y, samples.side, known
-            )
+            lens = state.lens + jnp.asarray(direction, dtype=step.dtype) @ step
+            return ring_wave(lens, samples.kx, samples.ky, x, y, samples.side, known)
 
         zero = jnp.zeros(len(names), dtype=samples.power.dtype)
         q, slope = wave(zero), jax.jacfwd(wave)(zero)

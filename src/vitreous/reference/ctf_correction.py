@@ -27,4 +27,4 @@ def corrected(image: np.ndarray, ctf: np.ndarray, state: str, odd_phase: np.ndar
     rows, columns = (2 * np.abs(frequency_numbers(size)) == size for size in image.shape)
     transform[rows] = 0
     transform[:, columns] = 0
-    return idft(transform, 2).real
+    return np.real(idft(transform, 2))

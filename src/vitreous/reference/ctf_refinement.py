@@ -23,7 +23,7 @@ def log_likelihood(recorded: np.ndarray, expected: np.ndarray, noise: np.ndarray
 
 def shell_gain(recorded: np.ndarray, expected: np.ndarray) -> float:
     """The factor g that makes `sum |X - g E|^2` over the pixels of a shell least."""
-    return float((expected.conj() * recorded).real.sum() / (np.abs(expected) ** 2).sum())
+    return float(np.real(np.vdot(expected, recorded)) / np.sum(np.abs(expected) ** 2))
 
 
 def spread_likelihood(table: np.ndarray, offsets: np.ndarray, mean: float, spread: float) -> float:

@@ -125,7 +125,11 @@ def test_the_new_star_file_says_what_was_done(source, tmp_path):
         result = json.loads((out / "result.json").read_text())
         assert result["ctf_state"] == state and result["micrographs"] == 4 and result["tilted"] == 1
         page = (out / "report.html").read_text()
-        assert "as recorded" in page and "must not apply" in page and ("RELION has no label" in page) == (method == "wiener")
+        assert (
+            "as recorded" in page
+            and "must not apply" in page
+            and ("RELION has no label" in page) == (method == "wiener")
+        )
     text = (tmp_path / "premultiply" / STAR).read_text()
     assert "_rlnCtfDataAreCtfPremultiplied" in text and "vitreousCtfState" not in text
 

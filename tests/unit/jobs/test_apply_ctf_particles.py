@@ -158,7 +158,11 @@ def test_result_and_report(blob_files, tmp_path):
     assert result["defocus_lowest_um"] == pytest.approx(1.0, abs=0.01)
     assert any("RELION has no label" in warning for warning in outcome.warnings)
     page = (tmp_path / "job" / "report.html").read_text()
-    assert "before and after correction" in page and "Power spectra before and after" in page and "corrected_0001.mrcs" not in page
+    assert (
+        "before and after correction" in page
+        and "Power spectra before and after" in page
+        and "corrected_0001.mrcs" not in page
+    )
     assert "wiener_filtered" in read_header(tmp_path / "job" / FOLDER / "corrected_0001.mrcs").labels[0]
     provenance = json.loads((tmp_path / "job" / "provenance.json").read_text())
     assert any(one["path"].endswith("p.mrcs") for one in provenance["inputs"])
