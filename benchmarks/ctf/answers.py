@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import above  # noqa: F401 - for the imports of the second group below
@@ -37,10 +37,11 @@ class Asker:
     can: tuple[str, ...] = ()
     sided: bool = False
     more: tuple[str, ...] = ()
+    variant: str = ""
 
     @property
     def label(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}{self.variant}"
 
     def command(
         self,
@@ -153,27 +154,32 @@ class Peer:
     requirements: str
     runner: str
     can: tuple[str, ...] = ()
+    variants: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"": ()})  # options of the runner, by name
 
     @property
     def place(self) -> Path:
         """Where it is looked for unless told: a virtual environment of its own."""
         return PEERS / self.distribution
 
-    def found(self, python: str | None) -> Asker | None:
-        """It, or None after a line that says how to get it. `python` is a path, or None for the usual places."""
+    def found(self, python: str | None) -> list[Asker]:
+        """Its variants, or none after a line that says how to get it. `python` is a path, or None for the usual places."""
         given = python or os.environ.get(self.variable)
         candidates = [given] if given else [str(self.place / "bin" / "python"), sys.executable]
         for candidate in candidates:
             path = shutil.which(candidate)
             version = None if path is None else self.version(path)
             if path is not None and version is not None:
-                return Asker(self.name, version, path, HERE / self.runner, self.can)
+                runner = HERE / self.runner
+                return [
+                    Asker(self.name, version, path, runner, self.can, more=more, variant=variant)
+                    for variant, more in self.variants.items()
+                ]
         place = os.path.relpath(self.place)
         command = f"python -m venv {place}; {place}/bin/pip install {self.requirements}"
         print(
             f"{self.name} is not installed and is left out; to install it: {command} (or name its Python in {self.variable})"
         )
-        return None
+        return []
 
     @property
     def variable(self) -> str:
@@ -192,6 +198,8 @@ TORCH_CTF = Peer(
     "torch==2.13.0 torch-ctf-estimation==0.6.0 mrcfile",
     "run_torch_ctf.py",
     ("tilt", "thickness", "spectra"),
+    # As its documentation shows it, and with the best of what was tried on a set of other seeds.
+    {"": (), ", tuned": ("--spacing", "2", "--resolution", "15", "4.5")},
 )
 ASPIRE = Peer("ASPIRE", "aspire", "aspire", "torch==2.13.0 aspire==0.14.3", "run_aspire.py")
 
@@ -205,8 +213,8 @@ def own() -> Vitreous:
 
 def all_programs(torch_ctf: str | None, aspire: str | None, without: Sequence[str] = ()) -> list[Asker]:
     """vitreous, and the peers that are installed and wanted."""
-    peers = []
+    programs: list[Asker] = [own()]
     for peer, python in ((TORCH_CTF, torch_ctf), (ASPIRE, aspire)):
         if peer.module not in without:
-            peers.append(peer.found(python))
-    return [own(), *(peer for peer in peers if peer is not None)]
+            programs += peer.found(python)
+    return programs

@@ -3,12 +3,13 @@
     python run_aspire.py --pixel-size 1 --voltage-kv 300 --cs-mm 2.7 --amplitude-contrast 0.1 --out found.json IMAGE.mrc ...
 
 `aspire.ctf.estimate_ctf` is what its command `aspire estimate-ctf` calls: it takes a folder, and reads every image in it. Blocks of 512 pixels, two tapers and
-30 to 5 A are its defaults. Its defocus is searched from 500 to 10000 nm, its angle is that of the larger defocus, in radian.
+30 to 5 A are its defaults. Its defocus is searched from 500 to 10000 nm. Its angle goes from +y towards +x: images are read with x and y exchanged.
 """
 
 import argparse
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -29,7 +30,7 @@ def found_of(image: Path, options: argparse.Namespace) -> dict[str, float]:
         window = {"psd_size": options.box, "g_min": options.resolution[0], "g_max": options.resolution[1]}
         output = str(Path(folder) / "results")
         result = estimate_ctf(folder, pixel_size=options.pixel_size, **lens, **window, output_dir=output)["image.mrc"]
-    angle = float(result["defocus_ang"]) * 57.29577951308232
+    angle = 90.0 - math.degrees(float(result["defocus_ang"]))
     return {"defocus_u": float(result["defocus_u"]), "defocus_v": float(result["defocus_v"]), "angle_deg": angle}
 
 

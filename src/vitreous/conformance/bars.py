@@ -1,6 +1,6 @@
 """c: the accuracy bars. Errors are held against their largest permitted size, so the expected number is 0.
 
-Rows 2 to 5 are in `scattering_bars`, 6 to 10 in `image_bars`. Bars that compare a program with files, with another
+Rows 2 to 5 are in `scattering_bars`, 6 to 10 in `image_bars`, 11 in `estimation_bars`. Bars that compare a program with files, with another
 program or with a clock are listed, and held by tests and benchmarks.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vitreous import constants
-from vitreous.conformance import electrons, image_bars, scattering_bars
+from vitreous.conformance import electrons, estimation_bars, image_bars, scattering_bars
 from vitreous.conformance.check import Check, bar, quoted
 from vitreous.detection import detectors, recording
 from vitreous.optics.electrons import interaction_constant, lorentz_factor, speed_ratio, wavelength
@@ -24,25 +24,14 @@ TITLE = "Accuracy bars"
 VOLTAGES = (60e3, 80e3, 100e3, 120e3, 200e3, 300e3, 400e3, 1000e3)
 STEP = 1e-3  # of the finite differences
 NEEDS = "jax"
-FITS_NONE = "the program fits no CTFs yet"
 FILES = "about files: held by tests of the readers and writers"
-ESTIMATION = (
-    ("defocus", "mean defocus", "1-3 µm, 1 Å/px, within", "20", "Å"),
-    ("astigmatism", "astigmatism", "500 Å, size within", "20", "Å"),
-    ("angle", "astigmatism", "500 Å, angle within", "1", "°"),
-    ("tilt", "tilt", "within", "3", "°"),
-    ("thickness", "thickness", "within", "5", "nm"),
-    ("interval.least", "68 % interval", "covers at least", "60", "%"),
-    ("interval.largest", "68 % interval", "covers at most", "76", "%"),
-)
 
 
 def checks() -> Iterator[Check]:
     yield from constant_bars()
     yield from scattering_bars.checks()
     yield from image_bars.checks()
-    for name, what, inputs, printed, unit in ESTIMATION:
-        yield quoted(f"c.11.{name}", f"11: fit, {what}", inputs, printed, unit, FITS_NONE)
+    yield from estimation_bars.checks()
     yield from gradient_bars()
     yield quoted("c.13.round-trip", "13: conversion", "round trip within", "1e-12", "", FILES)
     inputs = "flat field with one seed drawn twice, largest difference"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 LENS = ("defocus", "astigmatism_along", "astigmatism_across")
+TILES_FINEST = 4.0  # angstrom: rings beyond cost more time than they say of a tilt
 TRIED = 3  # candidates of the search that are fitted
 CLEAR = 8.0  # standard deviations of noise that the search must find; noise alone gives 5 to 6
 FEWEST_RINGS = 1.5  # that must be followed: fewer could be those of any defocus
@@ -49,7 +50,8 @@ def estimate_ctf(
     spectrum = spectrum_of_image(image, pixel_size, finest=search.resolution[1], workers=workers)
     fitted = _fit_spectrum(spectrum, lens, search)
     if search.tilt:
-        tiles = tile_spectra(image, pixel_size, finest=search.resolution[1], workers=workers)
+        finest = max(TILES_FINEST, search.resolution[1] or 0.0)
+        tiles = tile_spectra(image, pixel_size, finest=finest, workers=workers)
         fitted = _fit_tiles(tiles, fitted, lens, search)
     return _estimate(spectrum, _with_thickness(fitted, lens, search), lens, search)
 
@@ -170,8 +172,8 @@ def _samples(
     basis = pixels.splines(BACKGROUND_KNOTS)
     level = float((basis @ background).mean())
     x, y, side = (np.zeros(1), np.zeros(1), 0.0) if tiles is None else (tiles.x, tiles.y, tiles.side)
-    arrays = (pixels.kx, pixels.ky, power * math.exp(-level), x, y, side, basis, pixels.splines(DEPTH_KNOTS))
-    return Samples(*(np.asarray(values, dtype=np.float32) for values in arrays)), level
+    arrays = (pixels.kx, pixels.ky, power * math.exp(-level), x, y, side, basis.T, pixels.splines(DEPTH_KNOTS).T)
+    return Samples(*(np.asarray(values, dtype=np.float32, order="C") for values in arrays)), level
 
 
 def _start(candidate: Candidate, background: np.ndarray) -> State:
@@ -228,7 +230,10 @@ def _verdict(fitted: _Fitted, resolution: float, known: Lens, search: Search) ->
         return False, f"Two defoci explain the spectrum equally well ({both})."
     rings = wavelength(known.voltage) * abs(defocus) * (resolution**-2 - fitted.pixels.limits[0] ** 2)
     if rings < FEWEST_RINGS:
-        return False, f"The rings agree with the best CTF to {resolution:.1f} A only: that is {rings:.1f} rings, {FEWEST_RINGS:g} are needed."
+        return (
+            False,
+            f"The rings agree with the best CTF to {resolution:.1f} A only: that is {rings:.1f} rings, {FEWEST_RINGS:g} are needed.",
+        )
     if not low * 0.9 <= defocus <= high * 1.1:
         return False, f"The fit left the range of defocus, to {defocus:.0f} A."
     return True, f"Thon rings to {resolution:.1f} A; the search scores {score:.0f} standard deviations of noise."

@@ -15,15 +15,14 @@ from vitreous.optics.electrons import wavelength
 if TYPE_CHECKING:
     from jaxtyping import Float
 
-STEPS = 12
-ENOUGH = 0.03  # a step that is smaller than this part of every error bar ends the fit
+STEPS = 20
+ENOUGH = 0.1  # a step that is smaller than this part of every error bar ends the fit
 OUTLIER = 4.0  # standard deviations
 NO_LIMIT = 1e6
-ROUGH = 3  # steps of a fit that only has to find the next band of frequencies
-BANDS = (10.0, 7.5, 6.0, 5.0, 4.2, 3.6)  # angstrom: as far as the rings are followed, one after the other
-FIRST_DEPTH = (
-    2  # steps in which the lens stays where it is: without a depth of the rings there is nothing to judge it by
-)
+ROUGH = 2  # steps of a fit that only has to find the next band of frequencies
+BANDS = (10.0, 7.0, 5.2, 4.0)  # angstrom: as far as the rings are followed, one after the other
+ENOUGH_RINGS = 2.5  # that the first band must hold: fewer cannot be told from the background
+FIRST_DEPTH = 2  # steps in which the lens stays: without a depth of the rings there is nothing to judge it by
 SMOOTH = 0.1  # of the depth, between neighbouring knots
 INVERTED = 2.0  # standard deviations by which the depth must be negative for the rings to be called inverted
 
@@ -51,12 +50,13 @@ def follow_rings(
     a node (optics.thickness). At low frequency there is one answer. Each band starts from the fit of the bands before it, which is good
     to a small part of the next band's rings.
     """
-    ends = [1 / band for band in BANDS if limits[0] * 1.5 < 1 / band < limits[1]]
+    per_square = wavelength(known.voltage) * abs(float(start.lens[0]))
+    rings = {1 / band: per_square * (band**-2 - limits[0] ** 2) for band in BANDS}
+    ends = [end for end, count in rings.items() if count > ENOUGH_RINGS and end < limits[1]]
     state = start
     for number, end in enumerate([*ends, limits[1]]):
-        fit = fit_rings(
-            samples, state._replace(reach=end), known, names, steps=ROUGH, hold=FIRST_DEPTH if number == 0 else 0
-        )
+        hold = FIRST_DEPTH if number == 0 else 0
+        fit = fit_rings(samples, state._replace(reach=end), known, names, steps=ROUGH + hold, hold=hold)
         turn = _inversion(samples, fit)
         if turn is not None:
             return fit_rings(samples, fit.state._replace(reach=turn), known, names)
@@ -104,7 +104,7 @@ def fit_rings(
             if converged:
                 break
     covariance = _inverse(normal.matrix + normal.variance * prior) * normal.variance
-    depth = slice(len(covariance) - samples.depth.shape[1], None)
+    depth = slice(len(covariance) - len(samples.depth), None)
     return RingFit(
         state,
         names,
@@ -120,7 +120,7 @@ def _inversion(samples: Samples, fit: RingFit) -> float | None:
     k = np.hypot(samples.kx, samples.ky)
     order = np.argsort(k)[:: max(1, len(k) // 400)]
     order = order[k[order] <= fit.state.reach]
-    basis = samples.depth[order].astype(np.float64)
+    basis = samples.depth.T[order].astype(np.float64)
     depth = basis @ fit.state.depth
     errors = np.sqrt(np.maximum(np.einsum("ij,jk,ik->i", basis, fit.depth_covariance, basis), 0.0))
     inverted = depth < -INVERTED * errors
@@ -145,7 +145,7 @@ def _moved(state: State, step: np.ndarray, columns: np.ndarray, units: np.ndarra
 
 def _smoothness(count: int, samples: Samples) -> np.ndarray:
     """The inverse covariance expected of all parameters: of the depth's second differences, and barely of its size."""
-    knots, backgrounds = samples.depth.shape[1], samples.background.shape[1]
+    knots, backgrounds = len(samples.depth), len(samples.background)
     curvature = np.diff(np.eye(knots), n=2, axis=0)
     expected = np.zeros((count + backgrounds + knots,) * 2)
     expected[-knots:, -knots:] = curvature.T @ curvature / SMOOTH**2 + np.eye(knots)

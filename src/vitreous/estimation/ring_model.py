@@ -41,7 +41,7 @@ LARGEST_DEPTH = 0.95  # of rings, so that a wild step leaves the power positive
 class Samples(NamedTuple):
     """Parts of a micrograph: frequencies `kx`, `ky` [p], power [part, p], positions `x`, `y` [part] and the parts' `side`, angstrom.
 
-    `background` [p, b] and `depth` [p, d] are the B-splines of log T and m.
+    `background` [b, p] and `depth` [d, p] are the B-splines of log T and m.
     """
 
     kx: Float[Array, " p"]
@@ -50,8 +50,8 @@ class Samples(NamedTuple):
     x: Float[Array, " part"]
     y: Float[Array, " part"]
     side: Any
-    background: Float[Array, "p b"]
-    depth: Float[Array, "p d"]
+    background: Float[Array, "b p"]
+    depth: Float[Array, "d p"]
 
 
 class State(NamedTuple):
@@ -117,7 +117,7 @@ def normal_equations(samples: Samples, state: State, known: Lens, names: tuple[s
 
 def depth_of_rings(samples: Samples, state: State) -> np.ndarray:
     """m at the frequencies of the samples [p], in NumPy."""
-    depth = np.clip(samples.depth @ state.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
+    depth = np.clip(state.depth @ samples.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
     return np.where(samples.kx**2 + samples.ky**2 <= state.reach**2, depth, 0.0)
 
 
@@ -125,7 +125,7 @@ def relative_residual(samples: Samples, state: State, known: Lens) -> np.ndarray
     """P/S - 1 of each sample [part, p], in NumPy."""
     lens, depth = np.asarray(state.lens), depth_of_rings(samples, state)
     waves = [ring_wave(lens, samples.kx, samples.ky, x, y, samples.side, known) for x, y in zip(samples.x, samples.y)]
-    return samples.power / (np.exp(samples.background @ state.background) * (1 - depth * np.stack(waves))) - 1
+    return samples.power / (np.exp(state.background @ samples.background) * (1 - depth * np.stack(waves))) - 1
 
 
 @functools.lru_cache(maxsize=16)
@@ -146,20 +146,18 @@ def _compiled(names: tuple[str, ...], known: Lens):
             return ring_wave(lens, samples.kx, samples.ky, x, y, samples.side, known)
 
         zero = jnp.zeros(len(names), dtype=samples.power.dtype)
-        q, slope = wave(zero), jax.jacfwd(wave)(zero)
-        basis = jnp.where((samples.kx**2 + samples.ky**2 <= state.reach**2)[:, None], samples.depth, 0.0)
-        depth = jnp.clip(basis @ state.depth, -LARGEST_DEPTH, LARGEST_DEPTH)
+        q, along = jax.linearize(wave, zero)
+        slope = jax.vmap(along)(jnp.eye(len(names), dtype=zero.dtype))
+        basis = jnp.where(samples.kx**2 + samples.ky**2 <= state.reach**2, samples.depth, 0.0)
+        depth = jnp.clip(state.depth @ basis, -LARGEST_DEPTH, LARGEST_DEPTH)
         shape = 1 - depth * q
-        rest = power / (jnp.exp(samples.background @ state.background) * shape) - 1
+        rest = power / (jnp.exp(state.background @ samples.background) * shape) - 1
         weight = jnp.minimum(1.0, limit / jnp.maximum(jnp.abs(rest), limit))
-        over = (1 / shape)[:, None]
-        jacobian = jnp.concatenate(
-            [-depth[:, None] * slope * over, samples.background, -basis * q[:, None] * over], axis=1
-        )
-        weighted = jacobian * weight[:, None]
+        jacobian = jnp.concatenate([slope * (-depth / shape), samples.background, basis * (-q / shape)])
+        weighted = jacobian * weight
         sums = (
-            jnp.matmul(weighted.T, jacobian, precision="highest"),
-            jnp.matmul(weighted.T, rest, precision="highest"),
+            jnp.matmul(weighted, jacobian.T, precision="highest"),
+            jnp.matmul(weighted, rest, precision="highest"),
             jnp.sum(weight * rest * rest),
             jnp.sum(weight),
         )
@@ -167,7 +165,7 @@ def _compiled(names: tuple[str, ...], known: Lens):
 
     @jax.jit
     def total(samples, state, limit):
-        size = len(names) + samples.background.shape[1] + samples.depth.shape[1]
+        size = len(names) + len(samples.background) + len(samples.depth)
         dtype = samples.power.dtype
         zeros = (jnp.zeros((size, size), dtype), jnp.zeros(size, dtype), jnp.zeros((), dtype), jnp.zeros((), dtype))
         places = (samples.power, samples.x, samples.y)

@@ -43,7 +43,7 @@ def ring_profile(
     bins = round((limits[1] - limits[0]) / step) + 1
     lens = np.asarray(state.lens)
     constant = float(lens[3]) + math.asin(known.amplitude_contrast)
-    background = np.exp(samples.background @ state.background)
+    background = np.exp(state.background @ samples.background)
     depth = depth_of_rings(samples, state) * visibility(lens, samples.kx, samples.ky, samples.side, known)
     sums, count = np.zeros((6, bins)), np.zeros(bins)
     for power, x, y in zip(samples.power, samples.x, samples.y):

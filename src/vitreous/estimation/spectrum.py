@@ -64,7 +64,7 @@ def spectrum_of_image(
 ) -> Spectrum:
     """The power spectrum of an image up to the resolution `finest` (angstrom), sampled every 1 / `period` (1/angstrom) or so.
 
-    The image loses its mean and defective pixels, and fades out at its borders. Raises DataProblem for an image that is
+    The image loses the mean of every row and column and its defective pixels, and fades out at its borders. Raises DataProblem for an image that is
     too small (64 pixels), not finite, or has the same value everywhere.
     """
     from scipy import fft as scipy_fft
@@ -156,7 +156,7 @@ def stored_spectrum(amplitudes: Float[np.ndarray, "y x"], pixel_size: float) -> 
 
 
 def _prepared(image: np.ndarray) -> np.ndarray:
-    """Mean 0, defects limited, borders faded."""
+    """Mean 0 in every row and column, defects limited, borders faded."""
     if image.ndim != 2 or min(image.shape) < 64:
         raise DataProblem(f"an image of shape {image.shape}", "at least 64 x 64 pixels")
     mean, deviation = float(image.mean(dtype=np.float64)), float(image.std(dtype=np.float64))
@@ -166,6 +166,8 @@ def _prepared(image: np.ndarray) -> np.ndarray:
         raise DataProblem(f"an image whose pixels all have the value {mean:g}", "an image")
     prepared = np.asarray(image, dtype=np.float32) - np.float32(mean)
     np.clip(prepared, -OUTLIER * deviation, OUTLIER * deviation, out=prepared)
+    prepared -= prepared.mean(axis=0)  # stripes of the camera
+    prepared -= prepared.mean(axis=1, keepdims=True)
     down, across = (_faded(size) for size in image.shape)
     prepared *= down[:, None]
     prepared *= across

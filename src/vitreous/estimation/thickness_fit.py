@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STEP = 50.0  # angstrom
 OFFSETS = (-3, -2, -1, 0, 1, 2, 3)  # of the defocus, in standard deviations
-SEEN = 16.0  # by how much twice the log-likelihood must lie above that of a thin specimen
+SEEN = 10.0  # by how much twice the log-likelihood must lie above that of a thin specimen
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def search_thickness(
         lens = np.array(fit.state.lens)
         lens[0] += offset * sigma
         k, count, square, product = _ring_sums(samples, fit.state._replace(lens=lens), pixels, known)
-        basis = pixels.splines(samples.depth.shape[1], k)
+        basis = pixels.splines(len(samples.depth), k)
         curvature = wavelength(known.voltage) * k**2
         for thickness in tried:
             gain, depth = _best_depth(basis * np.sinc(curvature * thickness)[:, None], count, square, product)
@@ -73,7 +73,7 @@ def _ring_sums(samples: Samples, state: State, pixels: RingPixels, known: Lens) 
     ring = np.round((k - pixels.limits[0]) / pixels.step).astype(np.int64)
     lens = np.array(state.lens)
     lens[PARAMETERS.index("thickness")] = 0.0
-    background = np.exp(samples.background @ state.background)
+    background = np.exp(state.background @ samples.background)
     sums = np.zeros((4, int(ring.max()) + 1))
     for power, x, y in zip(samples.power, samples.x, samples.y):
         wave = -ring_wave(lens, samples.kx, samples.ky, x, y, samples.side, known)

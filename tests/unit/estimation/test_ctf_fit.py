@@ -179,26 +179,28 @@ def test_error_bars_cover_what_they_promise():
 def test_the_search_scores_by_its_definition():
     """Without the smooth part and the grid of cells, the best score is the definition's: near it, as cells are small beside a ring."""
     rng = np.random.default_rng(15)
-    k = np.sqrt(rng.uniform(0.04**2, 0.12**2, 6000))
+    k = np.sqrt(rng.uniform(0.04**2, 0.2**2, 6000))
     theta = rng.uniform(0, np.pi, 6000)
-    kx, ky = k * np.abs(np.cos(theta)), k * np.sin(theta)
+    kx, ky = k * np.cos(theta), k * np.sin(theta)
     lam = wavelength(LENS.voltage)
 
-    def phases(defocus: float, along: float, across: float) -> list[float]:
-        return [
-            ring_phase(*p, defocus, along, across, lam, LENS.spherical_aberration, LENS.amplitude_contrast)
-            for p in zip(kx, ky)
-        ]
+    def phases(defocus: float, along: float, across: float) -> np.ndarray:
+        lens = (lam, LENS.spherical_aberration, LENS.amplitude_contrast)
+        return np.array([ring_phase(*place, defocus, along, across, *lens) for place in zip(kx, ky)])
 
-    rings = -0.5 * np.cos(2 * np.array(phases(14000.0, 0.0, 0.0))) + rng.normal(0, 1, 6000)
-    pixels = RingPixels(kx, ky, rings + 1, (np.zeros(1, int), np.zeros(1, int)), (0.04, 0.12), 1e-3)
+    rings = -0.5 * np.cos(2 * phases(14000.0, 0.0, 0.0)) + rng.normal(0, 1, 6000)
+    pixels = RingPixels(kx, ky, rings + 1, (np.zeros(1, int), np.zeros(1, int)), (0.04, 0.2), 1e-3)
     best = coarse_search(pixels, rings, LENS, Search(defocus=(6000.0, 30000.0), astigmatism=600.0))[0]
-    ring = 1 / (lam * 0.12**2)
+    ring = 1 / (lam * best.end**2)
     assert abs(best.defocus - 14000.0) < ring / 4
-    by_definition = search_score(rings, phases(best.defocus, *best.astigmatism)) / rings.std()
-    assert best.score == pytest.approx(by_definition, rel=0.1)
-    elsewhere = search_score(rings, phases(best.defocus + ring, *best.astigmatism)) / rings.std()
-    assert elsewhere < best.score / 2
+    used = k <= best.end
+
+    def score(defocus: float) -> float:
+        return search_score(rings[used], phases(defocus, *best.astigmatism)[used]) / rings.std()
+
+    # the polynomials that stand for the background take part of the few rings up to there, and the grid of the search is coarse
+    assert best.score == pytest.approx(score(best.defocus), rel=0.15)
+    assert score(best.defocus + ring) < best.score / 2
 
 
 def test_alternatives_are_told():
@@ -231,7 +233,7 @@ def test_what_cannot_be_estimated_is_refused():
     with pytest.raises(SettingsProblem, match="micrograph"):
         estimate_from_spectrum(spectrum, LENS, Search(tilt=True))
     with pytest.raises(SettingsProblem, match="500 samples"):
-        ring_pixels(spectrum, (6.0, 5.9))
+        ring_pixels(spectrum, (6.0, 5.99))
     tiny = Spectrum(np.ones((16, 9), np.float32), 2.0, 4.1)
     with pytest.raises(SettingsProblem, match="500 samples"):
         estimate_from_spectrum(tiny, LENS)

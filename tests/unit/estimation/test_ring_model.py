@@ -35,7 +35,7 @@ def made_up(count: int = 400, parts: int = 2) -> tuple[Samples, State]:
     power = rng.gamma(9, 1 / 9, size=(parts, count))
     x, y = rng.uniform(-1000, 1000, (2, parts))
     kx, ky = k * np.cos(theta), k * np.sin(theta)
-    return Samples(kx, ky, power, x, y, 300.0, splines(k, LIMITS, 6), splines(k, LIMITS, 5)), state
+    return Samples(kx, ky, power, x, y, 300.0, splines(k, LIMITS, 6).T, splines(k, LIMITS, 5).T), state
 
 
 def expected_power(samples: Samples, state: State, part: int) -> list[float]:
@@ -50,9 +50,11 @@ def expected_power(samples: Samples, state: State, part: int) -> list[float]:
         )
         k2 = kx * kx + ky * ky
         within = np.sinc(lam * k2 * slope_x * samples.side) * np.sinc(lam * k2 * slope_y * samples.side)
-        depth = float(samples.depth[i] @ state.depth) * within
+        depth = float(samples.depth[:, i] @ state.depth) * within
         values.append(
-            ring_power(math.exp(samples.background[i] @ state.background), depth, gamma, lam, math.sqrt(k2), thickness)
+            ring_power(
+                math.exp(samples.background[:, i] @ state.background), depth, gamma, lam, math.sqrt(k2), thickness
+            )
         )
     return values
 
@@ -117,7 +119,7 @@ def test_beyond_its_reach_there_are_no_rings():
     near = state._replace(reach=0.1)
     k = np.hypot(samples.kx, samples.ky)
     rest = relative_residual(samples, near, LENS)
-    plain = samples.power / np.exp(samples.background @ state.background) - 1
+    plain = samples.power / np.exp(state.background @ samples.background) - 1
     np.testing.assert_allclose(rest[:, k > 0.1], plain[:, k > 0.1], rtol=1e-12)
     assert np.abs(rest[:, k < 0.1] - plain[:, k < 0.1]).max() > 0.01
 
