@@ -6,7 +6,7 @@
 Its functions `estimate_ctf` and `estimate_ctf_and_thickness` with the settings below. In its model the defocus goes from the mean plus to the mean
 minus `astigmatism`, which is therefore half of u - v, while its `defocus_u` and `defocus_v` are only half as far apart; here they are what
 its model means. Its angle is from +x towards +y. Its tilt axis angle is the direction of the gradient, from +y towards +x, without a side.
-The thickness is refined in one dimension: in two ("2d", its default) version 0.6.0 answers 1 A for every micrograph.
+The thickness is refined in one dimension: in two ("2d", its default) version 0.6.0 answered 1 A for every micrograph tried.
 """
 
 import argparse

@@ -30,7 +30,7 @@ def test_a_stopped_run_is_finished_by_the_same_command(stop, tmp_path):
             writer.append(np.random.default_rng(number).standard_normal((400, 400)))
     ctf = ctf_columns(CtfParameters.of(np.linspace(9e3, 2e4, COUNT), np.linspace(9e3, 2e4, COUNT), 0.0))
     table = micrograph_table(names, [group], np.zeros(COUNT, dtype=int)).with_columns(ctf)
-    tilt = {"vitreousTiltAngle": np.full(COUNT, 40.0), "vitreousTiltAxis": np.full(COUNT, 70.0)}
+    tilt = {"vitreousTiltDeg": np.full(COUNT, 40.0), "vitreousTiltAxisDeg": np.full(COUNT, 70.0)}
     write_micrograph_table(tmp_path / "m.star", table.with_columns(tilt))
     job = ApplyCtf(tmp_path / "m.star", method="premultiply")
 

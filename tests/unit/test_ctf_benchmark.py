@@ -270,3 +270,10 @@ def test_half_sampling_keeps_the_low_frequencies(shape):
     for row in range(-8, 9):
         for column in range(-8, 9):
             assert ours[row, column] == pytest.approx(whole[row, column] / 4, abs=1e-4)
+
+
+def test_the_digest_of_the_truth_does_not_depend_on_the_order_but_on_every_number():
+    chosen = [*subjects("a", "b"), tables.Subject(Path("x.mrc"), "nothing", None)]
+    changed = [replace(chosen[0], truth=replace(TRUTH, tilt_axis_deg=30.01)), *chosen[1:]]
+    assert run.truth_digest(chosen) == run.truth_digest(chosen[1::-1])
+    assert run.truth_digest(chosen) != run.truth_digest(changed)

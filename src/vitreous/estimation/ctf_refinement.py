@@ -45,19 +45,8 @@ FIRST_SPREAD = 300.0  # angstrom, until the data have said what it is
 LEAST_SPREAD = 10.0
 # A pass is the last if it changed the log-likelihood and the spread by no more than these parts of themselves.
 SETTLED_GAIN, SETTLED_SPREAD = 0.02, 0.1
-CLOSER = (
-    0.3,
-    0.5,
-    0.65,
-    0.8,
-    0.9,
-    1.0,
-    1.1,
-    1.25,
-    1.5,
-    2.0,
-    3.0,
-)  # spreads looked at next, in parts of the present one
+# Spreads looked at next, in parts of the present one.
+CLOSER = (0.3, 0.5, 0.65, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0)
 # Agreement of images and reference, in standard deviations of noise, below which it may be chance.
 LEAST_AGREEMENT = 5.0
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 BESIDE_AXES = 2  # samples that close to an axis are left out: image borders and rows of bad pixels show there
 ICE = (1 / 3.95, 1 / 3.40)  # 1/angstrom: where water shows, whether vitreous or crystalline
 BACKGROUND_KNOTS = 14
-DEPTH_KNOTS = 7
+DEPTH_KNOTS = 12
 
 
 @dataclass(frozen=True)

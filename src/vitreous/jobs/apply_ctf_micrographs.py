@@ -38,8 +38,8 @@ LABEL = "vitreous ctf apply"
 AT_ONCE = 8  # micrographs, at most: each takes up to ten times its pixels in memory
 SMALLEST = 16  # pixels
 SHOWN = 3
-# Degrees, in the hand of `TiltedPlane`: as `vitreous ctf` writes a tilt, and as `simulate micrograph` does.
-TILTS = (("vitreousTiltAngle", "vitreousTiltAxis"), ("vitreousTiltDeg", "vitreousTiltAxisDeg"))
+# Degrees, in the hand of `TiltedPlane`: as `vitreous ctf` and `simulate micrograph` write a tilt.
+TILT = ("vitreousTiltDeg", "vitreousTiltAxisDeg")
 MEANINGS = {
     CtfState.PHASE_FLIPPED: "The sign of the CTF is undone; what had the transfer CTF has |CTF|.",
     CtfState.WIENER: "The specimen that explains the images best at the signal-to-noise ratio given.",
@@ -207,16 +207,14 @@ def recorded_of(table: MicrographTable, settings: CorrectionSettings) -> list[Re
 
 def planes_of(table: MicrographTable, settings: CorrectionSettings) -> list[TiltedPlane]:
     """The plane of the specimen in each micrograph: of the file, else of the options, else flat."""
-    for angle, axis in TILTS:
-        if angle not in table.table:
-            continue
-        if settings.plane is not None:
-            raise SettingsProblem(
-                f"--tilt-deg for {settings.source}", f"the tilts that it gives ({angle})", "leave it out"
-            )
-        tilts, axes = (numbers(table.table, column) * DEGREE for column in (angle, axis))
-        return [TiltedPlane(float(tilt), float(turn)) for tilt, turn in zip(tilts, axes)]
-    return [settings.plane or TiltedPlane(0.0)] * len(table)
+    if TILT[0] not in table.table:
+        return [settings.plane or TiltedPlane(0.0)] * len(table)
+    if settings.plane is not None:
+        raise SettingsProblem(
+            f"--tilt-deg for {settings.source}", f"the tilts that it gives ({TILT[0]})", "leave it out"
+        )
+    tilts, axes = (numbers(table.table, column) * DEGREE for column in TILT)
+    return [TiltedPlane(float(tilt), float(turn)) for tilt, turn in zip(tilts, axes)]
 
 
 def correct(recorded: Recorded, settings: CorrectionSettings, folder: Path, progress: Progress) -> Done:

@@ -225,7 +225,7 @@ def micrograph_section(refined: CtfRefinement, micrographs: Micrographs) -> Sect
         "rlnDefocusV": "V (Å)",
         "rlnDefocusAngle": "angle (°)",
         "vitreousDefocusChange": "defocus change (Å)",
-        "vitreousDefocusSigma": "±",
+        "vitreousDefocusError": "±",
         "vitreousAstigmatismChangeAlong": "astigmatism change along (Å)",
         "vitreousAstigmatismChangeAcross": "across (Å)",
         "vitreousAstigmatismSigma": "± ",

@@ -15,7 +15,7 @@ NAME = "rlnMicrographName"
 COLUMNS = (NAME, "location/micrograph_path")  # RELION's and cryoSPARC's
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY")
 # Our own names: no RELION label says how sure a CTF is.
-SIGMA, CHANGE, GAIN = "vitreousDefocusSigma", "vitreousDefocusChange", "vitreousLogLikelihoodGain"
+SIGMA, CHANGE, GAIN = "vitreousDefocusError", "vitreousDefocusChange", "vitreousLogLikelihoodGain"
 
 
 @dataclass(frozen=True)

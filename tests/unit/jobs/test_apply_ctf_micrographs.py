@@ -52,7 +52,7 @@ def write_table(path: Path, *, tilts: bool = True, **more) -> Path:
     ctf = CtfParameters.of(u, v, np.radians(angle), phase_shift=np.radians(PHASE))
     columns = {"rlnCtfMaxResolution": np.array([3.1, 3.2, 3.3, 3.4]), **ctf_columns(ctf), **more}
     if tilts:
-        columns["vitreousTiltAngle"], columns["vitreousTiltAxis"] = np.array(TILT).T
+        columns["vitreousTiltDeg"], columns["vitreousTiltAxisDeg"] = np.array(TILT).T
     write_micrograph_table(path, micrograph_table(NAMES, GROUPS, INDEX).with_columns(columns))
     return path
 

@@ -207,7 +207,7 @@ def test_particles_get_their_own_defocus_and_the_others_are_told(tmp_path, ring_
     mean = (particles["rlnDefocusU"] + particles["rlnDefocusV"]) / 2
     assert mean[0] == pytest.approx(middle, abs=1e-3)  # in the middle of the micrograph; six decimals are written
     assert particles["vitreousDefocusError"][1] > particles["vitreousDefocusError"][0]
-    assert "vitreousTiltAngle" in micrographs  # --per-particle estimates the tilt
+    assert "vitreousTiltDeg" in micrographs  # --per-particle estimates the tilt
     values = {finding.key: finding.value for finding in outcome.findings}
     assert values["particles"] == 2 and values["particles_left_out"] == 2
     text = " ".join(outcome.warnings)
@@ -234,7 +234,7 @@ def test_a_phase_shift_is_written_if_asked_for(tmp_path, ring_micrograph):
     table = read_star(tmp_path / "out" / "micrographs_ctf.star")["micrographs"]
     assert abs(table["rlnPhaseShift"][0] - 70) < 4 * table["vitreousPhaseShiftError"][0] < 40
     assert abs((table["rlnDefocusU"] + table["rlnDefocusV"])[0] / 2 - 14500) < 4 * table["vitreousDefocusError"][0]
-    assert "vitreousThickness" not in table and "vitreousTiltAngle" not in table
+    assert "vitreousThickness" not in table and "vitreousTiltDeg" not in table
 
 
 def test_limits_reject_a_ctf_that_was_found(tmp_path, ring_micrograph):
