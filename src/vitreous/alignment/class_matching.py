@@ -1,0 +1,272 @@
+"""The expectation step of 2D classification over chunks of particles: exact, or coarse first and then only the likely cells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.alignment.assignment import Assignment
+from vitreous.alignment.cells import (
+    LEAST_WEIGHT,
+    Block,
+    CellMatching,
+    Cells,
+    Steps,
+    in_image,
+    likely_cells,
+    normalise,
+)
+from vitreous.alignment.class_sums import ClassSums, NoiseSums
+from vitreous.alignment.entries import Entries, listed, summary
+from vitreous.alignment.polar_images import (
+    ImageSettings,
+    PolarImages,
+    WeightedImages,
+    read_polar_images,
+)
+from vitreous.alignment.reference_tables import Alternatives, ReferenceTables
+from vitreous.alignment.turning import image_rows
+from vitreous.fourier.polar import PolarGrid
+from vitreous.model.particles import Particles
+from vitreous.model.pose import Pose
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float, Int
+
+# Images whose whole tables are held at a time.
+AT_A_TIME = 32
+# Images that are read and matched together: enough for each class to have several.
+READ_AT_A_TIME = 256
+# What the coarse pass keeps of each image's posterior, in at most so many cells.
+SHARE, MOST_CELLS = 0.999, 48
+
+
+@dataclass(frozen=True)
+class ClassSearch:
+    """What is compared. Angles `psi_step` apart; origins within `reach` pixels of those of the file, `shift_step` apart, with a Gaussian prior of
+    `shift_deviation` pixels. The coarse pass takes steps twice as large on the rings up to `coarse_ring`; `exact` leaves it out.
+    """
+
+    psi_step: float
+    reach: float
+    shift_step: float
+    shift_deviation: float
+    coarse_ring: int
+    exact: bool = False
+
+    def alternatives(self, coarsening: int = 1) -> Alternatives:
+        count = max(1, round(2 * np.pi / (self.psi_step * coarsening)))
+        psi = 2 * np.pi * (np.arange(count) + 0.5) / count
+        return Alternatives(psi, disc_of_shifts(self.reach, self.shift_step * coarsening))
+
+    @property
+    def log_measure(self) -> float:
+        """Prior volume of one fine (psi, shift) with the Gaussian at its top, normalised over the fine lattice."""
+        fine = self.alternatives()
+        square = (fine.shift**2).sum(axis=1) / (2 * self.shift_deviation**2)
+        return float(-np.log(len(fine.psi)) - np.log(np.exp(-square).sum()))
+
+    def division(self) -> Steps:
+        """A coarse cell: two angles, and shifts that reach half-way to the next cell's."""
+        psi = np.array([-0.25, 0.25]) * (2 * np.pi / len(self.alternatives(2).psi))
+        shift = disc_of_shifts(1.5 * self.shift_step, self.shift_step)
+        return Steps(psi, shift, self.shift_deviation, self.log_measure)
+
+    def whole(self) -> Steps:
+        """The division of the one cell that holds everything."""
+        fine = self.alternatives()
+        return Steps(fine.psi, fine.shift, self.shift_deviation, self.log_measure)
+
+
+def disc_of_shifts(reach: float, step: float) -> Float[np.ndarray, "s 2"]:
+    """Points (x, y) of a square lattice within `reach` of 0, 0 first."""
+    count = int(reach / step * (1 + 1e-9))
+    line = np.arange(-count, count + 1) * step
+    points = np.stack(np.meshgrid(line, line, indexing="xy"), axis=-1).reshape(-1, 2)
+    length = np.hypot(*points.T)
+    order = np.argsort(length, kind="stable")
+    return points[order][length[order] <= reach * (1 + 1e-9)]
+
+
+@dataclass(frozen=True)
+class ClassViews:
+    """Class averages as views: each class is its own only child. `references` [k, r, h], prior `population` [k]."""
+
+    references: Complex[np.ndarray, "k r h"]
+    population: Float[np.ndarray, " k"]
+
+    def children(self, view: int) -> Int[np.ndarray, " v"]:
+        return np.array([view])
+
+    def slices(self, views: np.ndarray, grid: PolarGrid) -> Complex[np.ndarray, "v r h"]:
+        return self.references[views]
+
+    def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
+        return np.log(np.maximum(self.population[views], 1e-12))
+
+
+@dataclass(frozen=True)
+class ClassMatching:
+    """`matching(rows) -> ClassSums`. All rows of a call belong to one noise group, optics group and half (`chunk_rows`).
+
+    `noise` [g, r]; `group`, `half` [n]; `origin` [n, 2] in pixels, those of the file; `norm` [n].
+    """
+
+    particles: Particles
+    views: ClassViews
+    grid: PolarGrid
+    noise: Float[np.ndarray, "g r"]
+    group: np.ndarray
+    half: np.ndarray
+    images: ImageSettings
+    search: ClassSearch
+    origin: Float[np.ndarray, "n 2"]
+    norm: Float[np.ndarray, " n"]
+
+    @cached_property
+    def fine_tables(self) -> ReferenceTables:
+        return ReferenceTables(self.views.references, self.grid, self.search.alternatives())
+
+    @cached_property
+    def coarse_tables(self) -> ReferenceTables:
+        grid = self.grid.within(self.search.coarse_ring)
+        return ReferenceTables(self.views.references[:, : grid.shape[0]], grid, self.search.alternatives(2))
+
+    def __getstate__(self) -> dict:
+        """Tables are not sent to other processes: they are made again there."""
+        return {name: value for name, value in self.__dict__.items() if not name.endswith("_tables")}
+
+    def __call__(self, rows: Int[np.ndarray, " n"]) -> ClassSums:
+        total: ClassSums | None = None
+        size = AT_A_TIME if self.search.exact else READ_AT_A_TIME
+        for start in range(0, len(rows), READ_AT_A_TIME):
+            part = rows[start : start + READ_AT_A_TIME]
+            read = read_polar_images(
+                self.particles.rows(part), self.grid, self.images, self.origin[part], self.norm[part]
+            )
+            for first in range(0, len(part), size):
+                piece = slice(first, first + size)
+                sums = self.match(read.rows(piece), part[piece])
+                total = sums if total is None else total + sums
+        assert total is not None
+        return total
+
+    def match(self, images: PolarImages, rows: Int[np.ndarray, " n"]) -> ClassSums:
+        """Posteriors and sums of a few images."""
+        weighted = images.weighted(self.noise[self.group[rows[0]]], np.ones(len(images)))
+        if self.search.exact:
+            steps = self.search.whole()
+            count = len(images)
+            cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), images.origin)
+            matching = CellMatching(weighted, self.views, steps, self.origin[rows])
+            views = np.arange(len(self.views.references))
+            data, power = matching.rows(cells, self.fine_tables)
+            table = self.fine_tables.log_likelihood(data, power)
+            table += self.views.log_prior(views).astype(np.float32)[:, None]
+            table += matching.shift_prior(cells)[:, :, None, :]
+            blocks = [Block(np.arange(count), views, table)]
+        else:
+            cells = self.likely(weighted)
+            steps = self.search.division()
+            matching = CellMatching(weighted, self.views, steps, self.origin[rows])
+            blocks = list(matching.blocks(cells))
+        blocks, evidence = normalise(blocks, cells, len(images))
+        return self.sums(images, matching, blocks, cells, evidence, rows)
+
+    def likely(self, images: WeightedImages) -> Cells:
+        """The cells that hold nearly all of the posterior of the coarse pass."""
+        tables = self.coarse_tables
+        coarse = self.search.alternatives(2)
+        steps = Steps(coarse.psi, coarse.shift, self.search.shift_deviation, 0.0)
+        low = images.within(tables.grid.last)
+        prior = self.views.log_prior(np.arange(len(self.views.references))).astype(np.float32)
+        found = []
+        for start in range(0, len(images), AT_A_TIME):
+            part = low.rows(slice(start, start + AT_A_TIME))
+            count = len(part)
+            matching = CellMatching(part, self.views, steps, part.origin)
+            cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), part.origin)
+            table = tables.log_likelihood(*matching.rows(cells, tables))
+            table += prior[:, None]
+            table += matching.shift_prior(cells)[:, :, None, :]
+            best = table.argmax(axis=3)
+            table -= table.max(axis=(0, 2, 3), keepdims=True)
+            mass = np.exp(table).sum(axis=3).transpose(1, 0, 2)
+            image, column, _ = likely_cells(mass.reshape(count, -1), share=SHARE, most=MOST_CELLS)
+            angle, view = np.divmod(column, table.shape[2])
+            psi = coarse.psi[angle]
+            origin = part.origin[image] + in_image(coarse.shift[best[angle, image, view]], psi)
+            found.append(Cells(image + start, view, psi, origin))
+        return Cells(
+            *(np.concatenate([getattr(cells, name) for cells in found]) for name in ("image", "view", "psi", "origin"))
+        )
+
+    def sums(
+        self,
+        images: PolarImages,
+        matching: CellMatching,
+        blocks: list[Block],
+        cells: Cells,
+        evidence: np.ndarray,
+        rows: np.ndarray,
+    ) -> ClassSums:
+        """What the maximisation needs, from posterior tables."""
+        group, half = int(self.group[rows[0]]), int(self.half[rows[0]])
+        count, shape = len(self.views.references), self.grid.shape
+        data = np.zeros((2, count, *shape), dtype=np.complex64)
+        weight = np.zeros((2, count, *shape), dtype=np.float32)
+        mass = np.zeros(count)
+        ring = np.zeros((2, shape[0]))
+        for block in blocks:
+            np.add.at(mass, block.views, block.table.sum(axis=(0, 1, 3), dtype=np.float64))
+            seen = block.table.max(axis=(0, 2, 3)) > LEAST_WEIGHT
+            if not seen.any():
+                continue
+            tables = self.fine_tables if self.search.exact else matching.tables(block.views)
+            part = cells.rows(block.cells[seen])
+            gathered = tables.gathered(*matching.rows(part, tables), block.table[:, seen])
+            data[half, block.views] += gathered.data
+            weight[half, block.views] += gathered.weight
+            ring += gathered.cross, gathered.model
+        values = images.values
+        power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
+        unit = self.noise[group] / self.grid.weight
+        noise = NoiseSums.of_group(len(self.noise), group, len(images), power, ring[0] * unit, ring[1] * unit)
+        entries = listed(blocks, cells, matching.steps)
+        return ClassSums(data, weight, mass, noise, rows, self.assignment(entries, evidence, rows))
+
+    def assignment(self, entries: Entries, evidence: np.ndarray, rows: np.ndarray) -> Assignment:
+        """The most probable alternative of each image, and how sure it is."""
+        found = summary(entries, len(rows), lambda view: view, turn_between)
+        size = self.particles.pixel_size
+        euler = np.zeros((len(rows), 3))
+        euler[:, 2] = (found.psi + np.pi) % (2 * np.pi) - np.pi
+        return Assignment(
+            found.view.astype(np.int32),
+            Pose(euler, found.origin * size),
+            found.probability,
+            found.entropy,
+            evidence,
+            found.class_probability,
+            found.angle_deviation,
+            found.shift_deviation * size,
+            self.norm[rows],
+        )
+
+
+def turn_between(entries: Entries, best: np.ndarray) -> np.ndarray:
+    """In-plane angle from one alternative to another."""
+    return (entries.psi - entries.psi[best] + np.pi) % (2 * np.pi) - np.pi
+
+
+def chunk_rows(cohorts: np.ndarray, size: int, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """Row numbers in chunks of at most `size`, each of one cohort (noise group and half): how the work is cut, whoever does it."""
+    rows = np.arange(len(cohorts)) if rows is None else rows
+    chunks: list[np.ndarray] = []
+    for name in np.unique(cohorts[rows]):
+        members = rows[cohorts[rows] == name]
+        chunks += [members[start : start + size] for start in range(0, len(members), size)]
+    return chunks
