@@ -7,9 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vitreous.alignment.assignment import Assignment
+from vitreous.alignment.classification import Classification
 from vitreous.geometry.rotations import euler_from_matrix, random_rotations
 from vitreous.io.mrc_stack import write_stack, write_volume
 from vitreous.io.particles import write_particles
+from vitreous.jobs.classify2d_tables import PARTICLES, assigned_particles, classes_of, lasting_names, write_classes
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, LoadedImages, Particles
 from vitreous.model.pose import Pose
@@ -119,4 +122,62 @@ def blob_files(tmp_path_factory, blob_particles, blob_map) -> Path:
     write_stack(folder / "p.mrcs", blob_particles.images.pixels, PIXEL_SIZE)
     write_particles(folder / "particles.star", blob_particles)
     write_volume(folder / "map.mrc", Volume(blob_map, PIXEL_SIZE))
+    return folder
+
+
+def made_classification() -> Classification:
+    """A finished classification of the blob particles as it might be: classes 1 to 3 are views with 300, 250 and 200 particles, class 4 is a
+    streak across the mask with 150, class 5 is empty.
+    """
+    rng = np.random.default_rng(4)
+    density = blobs()
+    axis = np.arange(BOX) - BOX // 2
+    disc = np.hypot(axis[:, None], axis) < 13
+    streak = np.broadcast_to(np.tanh(axis / 3)[:, None], (BOX, BOX))
+    averages = np.stack([*(density.sum(axis=i) for i in range(3)), streak, np.zeros((BOX, BOX))]) * disc
+    member = rng.permutation(np.repeat(np.arange(4), (300, 250, 200, 150))).astype(np.int32)
+    resolution = np.array([9.0, 10.0, 12.0, 40.0, np.inf])
+    euler = np.zeros((COUNT, 3))
+    euler[:, 2] = rng.uniform(-np.pi, np.pi, COUNT)
+    assignment = Assignment(
+        member,
+        Pose(euler, rng.normal(0, 4, (COUNT, 2))),
+        rng.uniform(0.3, 1, COUNT),
+        rng.uniform(0, 2, COUNT),
+        np.array([20.0, 18.0, 16.0, 3.0])[member] + rng.normal(0, 2, COUNT),
+        np.where(member < 3, 0.9, 0.5),
+        rng.uniform(0.02, 0.1, COUNT),
+        rng.uniform(0.5, 2, COUNT),
+        rng.normal(1, 0.05, COUNT),
+    )
+    shells = np.arange(BOX // 2 + 1)
+    ratio = 30 * np.exp(-shells * np.where(np.isfinite(resolution), resolution, 100)[:, None] / 40)
+    return Classification(
+        6,
+        averages.astype(np.float32),
+        np.bincount(member, minlength=5) / COUNT,
+        resolution,
+        ratio,
+        np.ones((1, len(shells))),
+        assignment,
+        COUNT * np.array([1.0, 6.0, 10.0, 13.0, 14.0, 14.5]),
+        np.array([1.0, 0.5, 0.3, 0.2, 0.1, 0.05]),
+        0.01,
+    )
+
+
+@pytest.fixture(scope="session")
+def classification() -> Classification:
+    """A made 2D classification of `blob_particles`: three views, a streak, an empty class. Not to be modified."""
+    return made_classification()
+
+
+@pytest.fixture(scope="session")
+def class_files(tmp_path_factory, blob_files, blob_particles, classification) -> Path:
+    """The same as the files of a finished job. Not to be modified."""
+    folder = tmp_path_factory.mktemp("classes")
+    classes = classes_of(classification, PIXEL_SIZE, 26 * PIXEL_SIZE)
+    write_classes(folder, classes, signal_to_noise=classification.signal_to_noise)
+    named = lasting_names(blob_particles, blob_files / "particles.star", folder)
+    write_particles(folder / PARTICLES, assigned_particles(named, classification.assignment))
     return folder

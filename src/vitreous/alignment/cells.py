@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 # Cells that are compared in one go: their rows are a few tens of megabytes.
 CELLS_AT_A_TIME = 256
 # A cell whose posterior is below this adds nothing to the averages that could be seen.
-LEAST_WEIGHT = 1e-4
+LEAST_WEIGHT = 1e-3
+# Images whose whole coarse tables are held at a time.
+IMAGES_AT_A_TIME = 32
+# What a pass keeps of each image's posterior, in at most so many cells.
+SHARE, MOST_CELLS = 0.997, 48
 
 
 class Views(Protocol):
@@ -39,6 +43,10 @@ class Views(Protocol):
 
     def log_prior(self, views: Int[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
         """Log of the prior probability of each of these children."""
+        ...
+
+    def twist(self, views: Int[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
+        """In-plane angle between the frame in which each child is read and the frame that its number stands for."""
         ...
 
 
@@ -151,8 +159,8 @@ def normalise(blocks: list[Block], cells: Cells, images: int) -> tuple[list[Bloc
 
 def likely_cells(
     mass: Float[np.ndarray, "n j"], *, share: float, most: int
-) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"], Float[np.ndarray, " n"]]:
-    """(image, column) of the columns that hold `share` of each image's posterior `mass`, at most `most` of them; and the share that is left out [n]."""
+) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
+    """(image, column) of the columns that hold `share` of each image's posterior `mass`, at most `most` of them."""
     images, columns = mass.shape
     most = min(most, columns)
     top = np.argpartition(mass, columns - most, axis=1)[:, columns - most :]
@@ -162,15 +170,57 @@ def likely_cells(
     before = np.cumsum(values, axis=1) - values
     total = np.maximum(mass.sum(axis=1), 1e-30)
     kept = before < share * total[:, None]
-    lost = 1 - (values * kept).sum(axis=1) / total
     image, place = np.nonzero(kept)
-    return image, top[image, place], lost
+    return image, top[image, place]
 
 
-def divided_cells(blocks: list[Block], cells: Cells, steps: Steps, images: int, *, share: float, most: int) -> Cells:
+def coarse_cells(
+    images: WeightedImages,
+    views: Views,
+    tables: ReferenceTables,
+    steps: Steps,
+    numbers: Int[np.ndarray, " v"],
+    *,
+    home: Float[np.ndarray, "n 2"],
+) -> Cells:
+    """The cells that hold nearly all of the posterior over all views, angles and shifts of `steps`, each about its best shift.
+
+    `tables` hold the views `numbers`, all with the same prior but for that of their class.
+    """
+    prior = views.log_prior(numbers).astype(np.float32)[:, None]
+    found = []
+    for start in range(0, len(images), IMAGES_AT_A_TIME):
+        part = images.rows(slice(start, start + IMAGES_AT_A_TIME))
+        count = len(part)
+        matching = CellMatching(part, views, steps, home[start : start + IMAGES_AT_A_TIME])
+        cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), part.origin)
+        table = tables.log_likelihood(*matching.rows(cells, tables))
+        table += prior
+        table += matching.shift_prior(cells)[:, :, None, :]
+        best = table.argmax(axis=3)
+        table -= table.max(axis=(0, 2, 3), keepdims=True)
+        mass = np.exp(table, out=table).sum(axis=3).transpose(1, 0, 2)
+        image, column = likely_cells(mass.reshape(count, -1), share=SHARE, most=MOST_CELLS)
+        angle, place = np.divmod(column, table.shape[2])
+        psi = steps.psi[angle]
+        origin = part.origin[image] + in_image(steps.shift[best[angle, image, place]], psi)
+        found.append(Cells(image + start, numbers[place], psi, origin))
+    return joined_cells(found)
+
+
+def joined_cells(parts: list[Cells]) -> Cells:
+    """Cells one after another."""
+    return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in Cells.__dataclass_fields__))
+
+
+def divided_cells(
+    blocks: list[Block], cells: Cells, matching: CellMatching, *, share: float, most: int
+) -> Cells:
     """The next cells: the divisions (angle, child view) that hold `share` of the posterior of each image, each about its best shift."""
+    steps, images = matching.steps, len(matching.images)
     image, view, psi, origin, mass = [], [], [], [], []
     for block in blocks:
+        twist = matching.views.twist(block.views)
         of_cell = block.table.sum(axis=3)
         p, c, k = np.nonzero(of_cell > (1 - share) / most)
         best = block.table[p, c, k].argmax(axis=1)
@@ -178,7 +228,7 @@ def divided_cells(blocks: list[Block], cells: Cells, steps: Steps, images: int, 
         angle = cells.psi[number] + steps.psi[p]
         image.append(cells.image[number])
         view.append(block.views[k])
-        psi.append(angle)
+        psi.append(angle + twist[k])
         origin.append(cells.origin[number] + in_image(steps.shift[best], angle))
         mass.append(of_cell[p, c, k])
     found = Cells(np.concatenate(image), np.concatenate(view), np.concatenate(psi), np.concatenate(origin))

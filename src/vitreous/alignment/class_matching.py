@@ -15,8 +15,7 @@ from vitreous.alignment.cells import (
     CellMatching,
     Cells,
     Steps,
-    in_image,
-    likely_cells,
+    coarse_cells,
     normalise,
 )
 from vitreous.alignment.class_sums import ClassSums, NoiseSums
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 AT_A_TIME = 32
 # Images that are read and matched together: enough for each class to have several.
 READ_AT_A_TIME = 256
-# What the coarse pass keeps of each image's posterior, in at most so many cells.
-SHARE, MOST_CELLS = 0.999, 48
 
 
 @dataclass(frozen=True)
@@ -106,6 +103,9 @@ class ClassViews:
 
     def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
         return np.log(np.maximum(self.population[views], 1e-12))
+
+    def twist(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
+        return np.zeros(len(views))
 
 
 @dataclass(frozen=True)
@@ -178,31 +178,11 @@ class ClassMatching:
 
     def likely(self, images: WeightedImages) -> Cells:
         """The cells that hold nearly all of the posterior of the coarse pass."""
-        tables = self.coarse_tables
-        coarse = self.search.alternatives(2)
+        tables, coarse = self.coarse_tables, self.search.alternatives(2)
         steps = Steps(coarse.psi, coarse.shift, self.search.shift_deviation, 0.0)
+        views = np.arange(len(self.views.references))
         low = images.within(tables.grid.last)
-        prior = self.views.log_prior(np.arange(len(self.views.references))).astype(np.float32)
-        found = []
-        for start in range(0, len(images), AT_A_TIME):
-            part = low.rows(slice(start, start + AT_A_TIME))
-            count = len(part)
-            matching = CellMatching(part, self.views, steps, part.origin)
-            cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), part.origin)
-            table = tables.log_likelihood(*matching.rows(cells, tables))
-            table += prior[:, None]
-            table += matching.shift_prior(cells)[:, :, None, :]
-            best = table.argmax(axis=3)
-            table -= table.max(axis=(0, 2, 3), keepdims=True)
-            mass = np.exp(table).sum(axis=3).transpose(1, 0, 2)
-            image, column, _ = likely_cells(mass.reshape(count, -1), share=SHARE, most=MOST_CELLS)
-            angle, view = np.divmod(column, table.shape[2])
-            psi = coarse.psi[angle]
-            origin = part.origin[image] + in_image(coarse.shift[best[angle, image, view]], psi)
-            found.append(Cells(image + start, view, psi, origin))
-        return Cells(
-            *(np.concatenate([getattr(cells, name) for cells in found]) for name in ("image", "view", "psi", "origin"))
-        )
+        return coarse_cells(low, self.views, tables, steps, views, home=images.origin)
 
     def sums(
         self,
@@ -235,7 +215,7 @@ class ClassMatching:
         power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
         unit = self.noise[group] / self.grid.weight
         noise = NoiseSums.of_group(len(self.noise), group, len(images), power, ring[0] * unit, ring[1] * unit)
-        entries = listed(blocks, cells, matching.steps)
+        entries = listed(blocks, cells, matching)
         return ClassSums(data, weight, mass, noise, rows, self.assignment(entries, evidence, rows))
 
     def assignment(self, entries: Entries, evidence: np.ndarray, rows: np.ndarray) -> Assignment:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.alignment.cells import Block, Cells, Steps, in_image
+from vitreous.alignment.cells import Block, CellMatching, Cells, in_image
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -32,10 +32,11 @@ class Entries:
         return Entries(*(np.concatenate([getattr(self, name), getattr(other, name)]) for name in names))
 
 
-def listed(blocks: list[Block], cells: Cells, steps: Steps) -> Entries:
+def listed(blocks: list[Block], cells: Cells, matching: CellMatching) -> Entries:
     """The alternatives of posterior tables, from the largest of each image downwards; every image that has cells has at least one."""
-    parts = []
+    parts, steps = [], matching.steps
     for block in blocks:
+        twist = matching.views.twist(block.views)
         per_cell = block.table.max(axis=(0, 2, 3))
         least = np.minimum(LEAST_LISTED, per_cell).astype(np.float32)
         p, c, k, s = np.nonzero(block.table >= least[None, :, None, None])
@@ -43,7 +44,7 @@ def listed(blocks: list[Block], cells: Cells, steps: Steps) -> Entries:
         psi = cells.psi[number] + steps.psi[p]
         origin = cells.origin[number] + in_image(steps.shift[s], psi)
         weight = block.table[p, c, k, s].astype(np.float64)
-        parts.append(Entries(cells.image[number], block.views[k], psi, origin, weight))
+        parts.append(Entries(cells.image[number], block.views[k], psi + twist[k], origin, weight))
     found = Entries(*(np.concatenate([getattr(part, name) for part in parts]) for name in Entries.__dataclass_fields__))
     order = np.lexsort((-found.weight, found.image))
     return Entries(*(getattr(found, name)[order] for name in Entries.__dataclass_fields__))

@@ -22,6 +22,7 @@ class RefineSettings:
     `operators` [m, 3, 3] and `symmetry` of the point group. `diameter` of the mask on images and maps. `start_resolution`: the reference is low-pass filtered to this
     before the first iteration, in both half sets. `order`: HEALPix order of the first, global search; `finest_order` of the last, local one. Origins within `shift_range` of the present ones.
     `iterations`: at most so many. `tau_fudge` as for class averages. `finest`: resolution that is never passed. `half_sets`: independent halves (False: one map from all, as for ab-initio and classes).
+    `local`: start from the poses of the particles with the searches of `finest_order`'s neighbourhood only, without a global one.
     """
 
     symmetry: str = "C1"
@@ -36,6 +37,7 @@ class RefineSettings:
     tau_fudge: float = 1.0
     finest: float | None = None
     half_sets: bool = True
+    local: bool = False
     use_ctf: bool = True
     contrast: Contrast = Contrast.INVERTED
     seed: int = 0

@@ -16,10 +16,15 @@ def silent(done: int, total: int) -> None:
 
 
 class Counter:
-    """Adds up the items done by several threads and reports the sum. `stop` makes the next count raise in every thread."""
+    """Adds up the items done by several threads and reports the sum. `stop` makes the next count raise in every thread.
+
+    A counter that is sent to another process counts there for nobody: whoever sent it learns by other ways how far the work is, and
+    says so by `reach`.
+    """
 
     def __init__(self, total: int, report: Progress = silent):
         self.total, self.done, self._report = total, 0, report
+        self._reached = 0
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
     def add(self, items: int) -> None:
@@ -27,7 +32,20 @@ class Counter:
             raise InterruptedError("another part of the job failed")
         with self._lock:
             self.done += items
-            self._report(self.done, self.total)
+            self._tell(self.done)
+
+    def reach(self, done: int) -> None:
+        """At least so many items are done, whoever did them."""
+        with self._lock:
+            self._tell(done)
+
+    def _tell(self, done: int) -> None:
+        if done > self._reached:
+            self._reached = done
+            self._report(done, self.total)
+
+    def __reduce__(self) -> tuple:
+        return (Counter, (self.total,))
 
     def stop(self) -> None:
         self._stopped.set()

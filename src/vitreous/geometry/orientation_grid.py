@@ -163,14 +163,14 @@ def neighbours(index: np.ndarray, order: int) -> np.ndarray:
     pixel, turn = np.divmod(index, count)
     around = np.concatenate([pixel[..., None], _pixel_neighbours(order)[pixel]], axis=-1)
     directions = healpix_directions(order)
-    shift = _nearest_turns(_twist(directions[around], directions[pixel][..., None, :]), count)
+    shift = _nearest_turns(twist(directions[around], directions[pixel][..., None, :]), count)
     turns = turn[..., None, None] + shift[..., None] + np.array([0, -1, 1])
     cells = np.where(around[..., None] < 0, -1, around[..., None] * count + turns % count)
     return cells.reshape(*index.shape, 27)[..., 1:]
 
 
-def _twist(direction: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The psi that brings `Rz(psi) Ry(tilt) Rz(rot)` of a direction nearest to `Ry(tilt) Rz(rot)` of the target.
+def twist(direction: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The in-plane angle psi that brings `Rz(psi) Ry(tilt) Rz(rot)` of a direction nearest to `Ry(tilt) Rz(rot)` of the target.
 
     It maximises the trace of `Rz(psi)^T M` with M = Ry(tilt') Rz(rot' - rot) Ry(-tilt).
     """
@@ -193,7 +193,7 @@ def _nearest_turns(angle: np.ndarray, count: int) -> np.ndarray:
 def _turns_from_parent(order: int) -> np.ndarray:
     """In-plane steps between equal turns at a pixel's parent and at the pixel, [12 * 4^order]; 0 near the equator."""
     parents = np.repeat(healpix_directions(order - 1), 4, axis=0)
-    return _nearest_turns(_twist(healpix_directions(order), parents), psi_count(order))
+    return _nearest_turns(twist(healpix_directions(order), parents), psi_count(order))
 
 
 @lru_cache(maxsize=8)
@@ -216,6 +216,19 @@ def _pixel_neighbours(order: int) -> np.ndarray:
         others = sorted({other for name in names for other in holders[int(name)]} - {pixel})
         table[pixel, : len(others)] = others
     return table
+
+
+def pixel_of_direction(direction: np.ndarray, order: int) -> np.ndarray:
+    """The HEALPix pixel (nested) that holds each direction (rot, tilt), [...]."""
+    import healpix
+
+    return healpix.ang2pix(2**order, direction[..., 1], direction[..., 0] % (2 * np.pi), nest=True)
+
+
+def surrounding_pixels(pixel: np.ndarray, order: int) -> np.ndarray:
+    """Each pixel and the up to 8 that share a corner with it, [..., 9], -1 where there are fewer."""
+    pixel = np.asarray(pixel)
+    return np.concatenate([pixel[..., None], _pixel_neighbours(order)[pixel]], axis=-1)
 
 
 def local_grid(centre: np.ndarray, *, radius: float, step: float) -> np.ndarray:

@@ -24,6 +24,7 @@ from vitreous.jobs.apply_ctf_settings import CorrectionSettings
 from vitreous.jobs.ctf_sections import particle_sections
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.particle_input import header_warning, stacks_of
+from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import ImageName, Particles
 from vitreous.model.table import Table
 from vitreous.optics.ctf import has_odd_phase
@@ -199,25 +200,29 @@ def particle_warnings(particles: Particles, settings: CorrectionSettings) -> lis
 def aliased_particles(particles: Particles) -> int:
     """How many particles have a defocus whose CTF their box does not sample up to Nyquist."""
     assert particles.images is not None and particles.ctf is not None
-    count, box = 0, particles.images.shape[-1]
-    for number in np.unique(particles.optics_index):
-        group = particles.optics[number]
-        defocus = np.abs(particles.ctf.defocus[particles.optics_index == number])
-        # The displacement at Nyquist, and so whether it fits, changes once as the defocus grows: bisection needs ten tests, not n.
-        order = np.sort(defocus)
-        low, high = 0, len(order)
-        while low < high:
-            middle = (low + high) // 2
-            fits = not is_aliased(
-                box,
-                group.pixel_size or 0.0,
-                defocus=float(order[middle]),
-                voltage=group.voltage or 0.0,
-                spherical_aberration=group.spherical_aberration or 0.0,
-            )
-            low, high = (middle + 1, high) if fits else (low, middle)
-        count += len(order) - low
-    return count
+    box = particles.images.shape[-1]
+    return sum(
+        aliased_count(particles.optics[number], particles.ctf.defocus[particles.optics_index == number], box)
+        for number in np.unique(particles.optics_index)
+    )
+
+
+def aliased_count(group: OpticsGroup, defocus: np.ndarray, box: int) -> int:
+    """How many of these defoci (angstrom) have a CTF that a box of this optics group does not sample up to Nyquist."""
+    # The displacement at Nyquist, and so whether it fits, changes once as the defocus grows: bisection needs ten tests, not n.
+    order = np.sort(np.abs(defocus))
+    low, high = 0, len(order)
+    while low < high:
+        middle = (low + high) // 2
+        fits = not is_aliased(
+            box,
+            group.pixel_size or 0.0,
+            defocus=float(order[middle]),
+            voltage=group.voltage or 0.0,
+            spherical_aberration=group.spherical_aberration or 0.0,
+        )
+        low, high = (middle + 1, high) if fits else (low, middle)
+    return len(order) - low
 
 
 def pixel_size_of(particles: Particles, row: int) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from vitreous.engine.compilation import use_persistent_cache
 from vitreous.errors import InputError
 from vitreous.estimation.ctf_estimate import CtfEstimate, Search
 from vitreous.estimation.ctf_fit import estimate_ctf, estimate_from_spectrum
@@ -60,6 +61,7 @@ def earlier_row(item: CtfItem, file: MicrographFile, folder: Path) -> CtfRow | N
 
 
 def _new_row(item: CtfItem, file: MicrographFile, task: CtfTask) -> CtfRow:
+    use_persistent_cache()
     started = time.perf_counter()
     estimate = estimate_of(item, file, task)
     row = CtfRow.of_estimate(

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -25,12 +26,30 @@ from vitreous.io.star import StarFile, read_star, write_star
 from vitreous.jobs.ctf_row import CtfRow
 from vitreous.model.optics import OpticsGroup
 from vitreous.model.table import Table, TextColumn
+from vitreous.optics.tilted_plane import TiltedPlane
 from vitreous.units import DEGREE, KILOVOLT, MILLIMETRE
 
 WRITTEN = "particles_ctf.star"
 X, Y, Z = "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"
 OUTSIDE = 0.05  # of the micrograph's size: so far beyond its border a coordinate may lie
 SAME = 1e-4  # relative difference of lens parameters that do not matter
+
+
+class LocalDefocus(Protocol):
+    """What is known of the defocus at each place of a micrograph; a `CtfRow` is one. `covariance` is that of the fitted parameters `names`."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def pixel_size(self) -> float: ...
+    @property
+    def defocus(self) -> float: ...
+    @property
+    def plane(self) -> TiltedPlane | None: ...
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def covariance(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -79,8 +98,12 @@ def read_placed_particles(path: Path, micrographs: Sequence[str]) -> PlacedParti
 
     Raises FormatProblem for a file without coordinates, DataProblem if none of its micrographs is among those given.
     """
-    star = read_star(path)
-    block = _particle_block(star, path)
+    return placed_particles(read_star(path), path, micrographs)
+
+
+def placed_particles(star: StarFile, path: Path, micrographs: Sequence[str] | None = None) -> PlacedParticles:
+    """`read_placed_particles` of a file that has been read already. Without `micrographs` they are those that it names: `micrograph_names`."""
+    block = particle_block(star, path)
     table = star[block]
     assert isinstance(table, Table)
     optics = star.get("optics")
@@ -88,7 +111,8 @@ def read_placed_particles(path: Path, micrographs: Sequence[str]) -> PlacedParti
         groups, index = groups_of_block(optics), group_index(optics, table)
     else:
         groups, index = groups_of_particles(table)
-    names, code = _names(table)
+    names, code = micrograph_names(table)
+    micrographs = names if micrographs is None else micrographs
     places = match_names(names, micrographs)
     if (places < 0).all():
         raise DataProblem(
@@ -149,7 +173,7 @@ def refuse_outside(particles: PlacedParticles, shapes: Mapping[int, tuple[int, i
         )
 
 
-def particle_defocus(particles: PlacedParticles, rows: Mapping[int, CtfRow]) -> tuple[np.ndarray, np.ndarray]:
+def particle_defocus(particles: PlacedParticles, rows: Mapping[int, LocalDefocus]) -> tuple[np.ndarray, np.ndarray]:
     """Mean defocus of each particle in angstrom and its standard deviation, float64 [n] each. Each must have a row."""
     defocus, sigma = np.empty(len(particles)), np.empty(len(particles))
     for place in np.unique(particles.micrograph).tolist():
@@ -166,7 +190,7 @@ def particle_defocus(particles: PlacedParticles, rows: Mapping[int, CtfRow]) -> 
     return defocus, sigma
 
 
-def position(coordinate: np.ndarray, origin: np.ndarray, row: CtfRow) -> np.ndarray:
+def position(coordinate: np.ndarray, origin: np.ndarray, row: LocalDefocus) -> np.ndarray:
     """(x, y) in angstrom from the middle pixel of the micrograph to the particles' centres: [n, 2]."""
     middle = np.array([row.shape[1] // 2, row.shape[0] // 2])
     return (coordinate - middle) * row.pixel_size - origin
@@ -217,7 +241,7 @@ def lens_notes(particles: PlacedParticles, rows: Mapping[int, CtfRow]) -> list[s
     return list(dict.fromkeys(notes))
 
 
-def height_note(particles: PlacedParticles, rows: Mapping[int, CtfRow]) -> str | None:
+def height_note(particles: PlacedParticles, rows: Mapping[int, LocalDefocus]) -> str | None:
     """A sentence if the file's own heights were used, with how far they lie from the fitted planes."""
     if particles.height is None:
         return None
@@ -234,7 +258,7 @@ def height_note(particles: PlacedParticles, rows: Mapping[int, CtfRow]) -> str |
     )
 
 
-def _sigma(row: CtfRow, slopes: np.ndarray) -> np.ndarray:
+def _sigma(row: LocalDefocus, slopes: np.ndarray) -> np.ndarray:
     """sqrt(g^T C g) for g = (1, x, y) of (defocus, slope_x, slope_y)."""
     gradient = np.zeros((len(row.names), slopes.shape[1]))
     for name, values in (("defocus", 1.0), ("slope_x", slopes[0]), ("slope_y", slopes[1])):
@@ -244,7 +268,7 @@ def _sigma(row: CtfRow, slopes: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(np.einsum("in,ij,jn->n", gradient, covariance, gradient), 0.0))
 
 
-def _particle_block(star: StarFile, path: Path) -> str:
+def particle_block(star: StarFile, path: Path) -> str:
     for name, table in star.tables():
         if MICROGRAPH in table and X in table and Y in table:
             if len(table) == 0:
@@ -255,7 +279,7 @@ def _particle_block(star: StarFile, path: Path) -> str:
     )
 
 
-def _names(table: Table) -> tuple[list[str], np.ndarray]:
+def micrograph_names(table: Table) -> tuple[list[str], np.ndarray]:
     """The names of micrographs, and which of them each particle has."""
     column = table[MICROGRAPH]
     if isinstance(column, TextColumn) and column.numbers is None:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from vitreous.engine.compilation import use_persistent_cache
-from vitreous.engine.items import over_items
+from vitreous.engine.workers import available_cores
 from vitreous.errors import DataProblem, InputError, SettingsProblem
 from vitreous.estimation.ctf_estimate import Search
 from vitreous.io.micrograph_table import MicrographTable, write_micrograph_table
 from vitreous.io.micrographs import Kind, find_micrograph
+from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.ctf_input import CtfInput, Microscope, read_ctf_input, readable, table_of_files
 from vitreous.jobs.ctf_limits import CtfLimits
 from vitreous.jobs.ctf_micrograph import CtfTask, finished_row
@@ -43,19 +43,30 @@ from vitreous.jobs.ranges import option, refuse_amplitude_contrast, refuse_defoc
 from vitreous.units import DEGREE, KILOVOLT, MICROMETRE, NANOMETRE
 
 RECORDED = 64  # input files whose contents are part of the provenance
-MOST_WORKERS = 8
+MOST_AT_ONCE = 8  # micrographs, unless --workers says more: each takes memory
 HEADER_TOLERANCE = 0.01
 Results = Sequence[CtfRow | CtfFailure]
 
 
 @dataclass(frozen=True)
-class EstimateCtf:
-    """Settings of the estimation of CTFs.
+class MicrographFiles:
+    """What the estimation of CTFs is given, in its place before all options.
 
     Parameters
     ----------
     micrographs
         Micrographs, movies or stored spectra (MRC, TIFF), or one STAR file of micrographs.
+    """
+
+    micrographs: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class EstimateCtf(ClusterOptions, MicrographFiles):
+    """Settings of the estimation of CTFs.
+
+    Parameters
+    ----------
     datadir
         Folder in which the names of the STAR file start, if not beside it.
     spectra
@@ -94,7 +105,6 @@ class EstimateCtf:
         Micrographs that are estimated at the same time, each in about 20 bytes of memory a pixel; by default one for each core, at most 8.
     """
 
-    micrographs: tuple[Path, ...]
     datadir: Path | None = field(default=None, kw_only=True)
     spectra: bool = field(default=False, kw_only=True)
     pixel_size: float | None = field(default=None, kw_only=True)
@@ -112,12 +122,12 @@ class EstimateCtf:
     worst_astigmatism: float = field(default=2000.0, kw_only=True)
     worst_ice_ring: float = field(default=0.5, kw_only=True)
     accept_defocus_um: tuple[float, float] | None = field(default=None, kw_only=True)
-    workers: int | None = field(default=None, kw_only=True)
 
     name: ClassVar[str] = "ctf"
     resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         refuse_numbers(
             self,
             positive=(
@@ -128,7 +138,6 @@ class EstimateCtf:
                 "worst_resolution",
                 "worst_astigmatism",
                 "worst_ice_ring",
-                "workers",
             ),
             not_negative=("cs_mm", "thickness_nm"),
             finite=("defocus_um", "phase_shift_deg", "accept_defocus_um"),
@@ -207,16 +216,15 @@ class EstimateCtf:
 
     def results(self, given: CtfInput, desk: Desk) -> list[CtfRow | CtfFailure]:
         """One row or failure for each micrograph, in their order."""
-        use_persistent_cache()
         (desk.folder / FOLDER).mkdir(exist_ok=True)
         for unfinished in (desk.folder / FOLDER).glob(".*"):  # of a run that was killed
             unfinished.unlink()
-        cores = os.cpu_count() or 1
-        workers = min(self.workers or min(cores, MOST_WORKERS), len(given.items))
-        task = CtfTask(desk.folder, self.search, self.limits, max(1, cores // workers))
-        return over_items(
-            lambda item: finished_row(item, task), given.items, workers=workers, progress=desk.progress("estimate")
-        )
+        at_once = MOST_AT_ONCE if self.cluster is None and self.workers is None else None
+        with workers_of(self) as workers:
+            busy = min(workers.count, at_once or workers.count, len(given.items))
+            threads = max(1, available_cores() // busy) if self.cluster is None else 1
+            task = partial(finished_row, task=CtfTask(desk.folder, self.search, self.limits, threads))
+            return workers.map_over(task, given.items, at_once=at_once, progress=desk.progress("estimate"))
 
     def outcome(self, given: CtfInput, results: Results) -> Outcome:
         """Findings, warnings and what result.json says of each micrograph that is not good."""

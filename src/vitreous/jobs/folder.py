@@ -86,12 +86,14 @@ def refuse_occupied(out: Path, force: bool) -> None:
 
 
 def resume_key(job: Job) -> str | None:
-    """What names the work of a job that can go on where it was interrupted: its settings, inputs and program. None for
-    jobs that start anew (those without `resumable`).
+    """What names the work of a job that can go on where it was interrupted: its settings (but those that it lists as `without_effect`
+    on the result), inputs and program. None for jobs that start anew (those without `resumable`).
     """
     if not getattr(job, "resumable", False):
         return None
     settings = plain(dataclasses.asdict(job))  # type: ignore[call-overload]
+    for name in getattr(job, "without_effect", ()):
+        settings.pop(name, None)
     made_of = [
         vitreous.__version__,
         job.name,

@@ -126,28 +126,15 @@ def guinier_section(analysis: MapAnalysis) -> Section:
 
 
 def orientation_section(
-    particles: Particles, operators: np.ndarray, coverage: np.ndarray, pixel_size: float
+    particles: Particles, operators: np.ndarray, coverage: np.ndarray | None, pixel_size: float
 ) -> tuple[Section, Finding]:
-    """Where the views come from, and how evenly they fill Fourier space."""
+    """Where the views come from, and how evenly they fill Fourier space; `coverage` by shell is shown if given."""
     assert particles.pose is not None
     views = orientation_coverage(view_direction(matrix_from_euler(particles.pose.euler)), operators=operators)
-    box = 2 * (len(coverage) - 1)
-    frequency = np.arange(len(coverage)) / (box * pixel_size)
     sphere = Figure(
         "Viewing directions, symmetry copies included; 1 is an even spread.",
         svg=sphere_map(views.density, title="Viewing directions"),
         alt="Map of viewing directions on the sphere",
-    )
-    curve = line_plot(
-        [Series("voxels reached", frequency[1:], coverage[1:])],
-        x_label="spatial frequency (1/Å)",
-        y_label="fraction",
-        title="Fourier coverage by shell",
-        y_limits=(0, 1.05),
-        resolution_axis=True,
-    )
-    filled = Figure(
-        "Fraction of the voxels of each shell that some image reached.", svg=curve, alt="Coverage against frequency"
     )
     finding = Finding(
         "orientation_efficiency",
@@ -157,4 +144,22 @@ def orientation_section(
         f"Sampling compensation factor: 1 if the views filled Fourier space evenly; as many views drawn at random would give {views.efficiency_if_even:.2f}.",
     )
     text = f"{views.unsampled:.1%} of the directions in Fourier space are reached by no view."
-    return Section("Orientations", text, figures=[sphere, filled]), finding
+    figures = [sphere] if coverage is None else [sphere, coverage_figure(coverage, pixel_size)]
+    return Section("Orientations", text, figures=figures), finding
+
+
+def coverage_figure(coverage: np.ndarray, pixel_size: float) -> Figure:
+    """Fraction of the voxels of each shell that is filled."""
+    box = 2 * (len(coverage) - 1)
+    frequency = np.arange(len(coverage)) / (box * pixel_size)
+    curve = line_plot(
+        [Series("voxels reached", frequency[1:], coverage[1:])],
+        x_label="spatial frequency (1/Å)",
+        y_label="fraction",
+        title="Fourier coverage by shell",
+        y_limits=(0, 1.05),
+        resolution_axis=True,
+    )
+    return Figure(
+        "Fraction of the voxels of each shell that some image reached.", svg=curve, alt="Coverage against frequency"
+    )

@@ -18,15 +18,13 @@ HEADER_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class ParticleInput:
-    """The options that jobs on particle files share.
+class ImageInput:
+    """The options that all jobs on particle files share.
 
     Parameters
     ----------
     particles
-        Particle file with poses: STAR (.star) or cryoSPARC (.cs, .csg).
-    symmetry
-        Point group: C1, C2, D2, T, O, I, ...
+        Particle file: STAR (.star) or cryoSPARC (.cs, .csg).
     datadir
         Folder in which the image paths of the file start, if not beside the file.
     passthrough
@@ -40,7 +38,6 @@ class ParticleInput:
     """
 
     particles: Path
-    symmetry: str = field(default="C1", kw_only=True)
     datadir: Path | None = field(default=None, kw_only=True)
     passthrough: tuple[Path, ...] = field(default=(), kw_only=True)
     contrast: Literal["file", "inverted", "raw"] = field(default="file", kw_only=True)
@@ -48,13 +45,28 @@ class ParticleInput:
     seed: int = field(default=0, kw_only=True)
 
 
-def ready_particles(options: ParticleInput, *, use_ctf: bool) -> Particles:
-    """Particles that a reconstruction can take, or an error that says what they lack."""
+@dataclass(frozen=True)
+class ParticleInput(ImageInput):
+    """The options that jobs on the particles of a map share.
+
+    Parameters
+    ----------
+    particles
+        Particle file with poses: STAR (.star) or cryoSPARC (.cs, .csg).
+    symmetry
+        Point group: C1, C2, D2, T, O, I, ...
+    """
+
+    symmetry: str = field(default="C1", kw_only=True)
+
+
+def ready_particles(options: ImageInput, *, use_ctf: bool, poses: bool = True) -> Particles:
+    """Particles that a reconstruction can take, or an error that says what they lack. `poses`: orientations are among that."""
     path = options.particles
     particles = read_particles(
         path, datadir=options.datadir, passthrough=options.passthrough, pixel_size=options.pixel_size
     )
-    if particles.pose is None:
+    if poses and particles.pose is None:
         raise DataProblem(
             f"{path} gives no orientations", "angles for each particle", "use a file that a refinement has written"
         )
@@ -77,8 +89,9 @@ def ready_particles(options: ParticleInput, *, use_ctf: bool) -> Particles:
 
 def refuse_broken_rows(particles: Particles, path: Path, use_ctf: bool) -> None:
     """Raise DataProblem naming the first row whose pose or CTF is no number."""
-    assert particles.pose is not None
-    columns = {"angles": particles.pose.euler, "shifts": particles.pose.shift}
+    columns: dict[str, np.ndarray] = {}
+    if particles.pose is not None:
+        columns |= {"angles": particles.pose.euler, "shifts": particles.pose.shift}
     if use_ctf and particles.ctf is not None:
         columns |= {name.replace("_", " "): getattr(particles.ctf, name) for name in particles.ctf.__dataclass_fields__}
     for name, values in columns.items():

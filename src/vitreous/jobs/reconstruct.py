@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 from vitreous.errors import SettingsProblem
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.particles import write_particles
+from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.map_products import MapAnalysis, analyse, save_maps
 from vitreous.jobs.map_sections import map_sections, orientation_section
@@ -26,7 +27,7 @@ from vitreous.reconstruction.particle_extent import particle_radius
 
 
 @dataclass(frozen=True)
-class Reconstruct(ParticleInput):
+class Reconstruct(ClusterOptions, ParticleInput):
     """Settings of a reconstruction.
 
     Parameters
@@ -56,7 +57,8 @@ class Reconstruct(ParticleInput):
             group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast)
         )
         settings = replace(settings, mask_radius=self.mask_radius(particles, settings))
-        result = reconstruct(particles, settings, desk.progress("reconstruct"))
+        with workers_of(self) as workers:
+            result = reconstruct(particles, settings, desk.progress("reconstruct"), workers=workers)
         analysis = analyse(result.half_maps, result.map, particles.pixel_size, seed=self.seed)
         save_maps(desk.folder, analysis)
         if split_note:

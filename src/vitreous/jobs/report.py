@@ -78,6 +78,31 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A small picture with up to two short lines under it. `alt` describes it to those who cannot see it."""
+
+    png: bytes
+    alt: str
+    lines: Sequence[str] = ()
+
+    @property
+    def uri(self) -> str:
+        return data_uri(self.png)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Tiles row by row, as many in a row as there is room for. Several galleries of a section stand side by side where that fits.
+    `round` shows pictures as discs.
+    """
+
+    tiles: Sequence[Tile]
+    heading: str = ""
+    caption: str = ""
+    round: bool = False
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows under headings; each row as long as the headings. A cell is a value, a list of sentences or a `Thumbnail`.
 
@@ -121,6 +146,7 @@ class Section:
     tables: Sequence[Table] = ()
     warnings: Sequence[str] = ()
     sources: Sequence[Source] = ()
+    galleries: Sequence[Gallery] = ()
 
     @property
     def paragraphs(self) -> list[str]:

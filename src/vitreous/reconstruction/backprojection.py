@@ -32,6 +32,12 @@ class Accumulator:
         radius = padded_radius(self.box, self.padding)
         object.__setattr__(self, "sums", np.zeros((2 * radius + 1, 2 * radius + 1, radius + 1, 3), dtype=self.dtype))
 
+    @staticmethod
+    def bytes_of(box: int, padding: int = PADDING) -> int:
+        """What the sums take in memory, in single precision."""
+        radius = padded_radius(box, padding)
+        return (2 * radius + 1) ** 2 * (radius + 1) * 3 * 4
+
     @property
     def values(self) -> Complex[np.ndarray, "z y x"]:
         """The sum of weighted slices."""

@@ -8,16 +8,16 @@ themselves, `lambda = mean(D_half) (1 - FSC) / FSC` (Scheres 2012, doi:10.1016/j
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.conventions import Contrast, CtfState
 from vitreous.engine.chunks import chunk_size, chunks
-from vitreous.engine.local import Counter, Progress, side_by_side, silent
+from vitreous.engine.local import Counter, Progress, silent
+from vitreous.engine.workers import LocalWorkers, Workers, fitting
 from vitreous.errors import DataProblem
 from vitreous.fourier.interpolation import gridding_correction
 from vitreous.geometry.rotations import matrix_from_euler
@@ -46,6 +46,10 @@ LEAST_WEIGHT = 1e-3
 
 # States in which the images have been multiplied by their CTF, or nearly so: they are inserted without it.
 MULTIPLIED = (CtfState.PREMULTIPLIED, CtfState.WIENER)
+
+# Particles in a shard, for each pixel of the side of the box. A shard's sums take box^3 bytes to move and add, its slices box^2 each to insert: the
+# ratio is the same for every box, about 1 to 30.
+SHARD_PER_PIXEL = 32
 
 # Pixels over which the disc around a particle falls from 1 to 0: wide enough that its transform stays within a shell or two.
 MASK_EDGE = 4.0
@@ -93,6 +97,62 @@ class Reconstruction:
     shell_weight: Float[np.ndarray, " s"]
 
 
+@dataclass(frozen=True)
+class ShardTask:
+    """The sums of one shard of a half set: what a worker does."""
+
+    particles: Particles
+    settings: InversionSettings
+    counter: Counter
+
+    def __call__(self, shard: tuple[int, np.ndarray]) -> HalfSums:
+        half, rows = shard
+        accumulator = inserted_slices(self.particles.rows(rows), self.settings, self.counter)
+        return HalfSums({half: accumulator})
+
+
+@dataclass(frozen=True)
+class HalfSums:
+    """The slices of half set 1, 2 or both, inserted."""
+
+    halves: dict[int, Accumulator]
+
+    def absorb(self, other: HalfSums) -> HalfSums:
+        """These sums with others added, in place: sums are large, and nobody else needs the parts."""
+        for half, accumulator in other.halves.items():
+            if half in self.halves:
+                np.add(self.halves[half].sums, accumulator.sums, out=self.halves[half].sums)
+            else:
+                self.halves[half] = accumulator
+        return self
+
+    def accumulators(self) -> Iterator[Accumulator]:
+        """Those of half set 1 and of half set 2, each let go as it is taken."""
+        for half in (1, 2):
+            yield self.halves.pop(half)
+
+
+def half_set_shards(particles: Particles) -> list[tuple[int, np.ndarray]]:
+    """The work cut into shards, (half set, rows): the two half sets in turn, so that two workers have one each.
+
+    The cut depends on the particles and their box alone: whatever the number of workers, the same sums are added in the same order.
+    """
+    assert particles.half_set is not None and particles.images is not None
+    largest = SHARD_PER_PIXEL * particles.images.shape[-1]
+    shards: list[tuple[int, int, np.ndarray]] = []
+    for half in (1, 2):
+        members = np.flatnonzero(particles.half_set == half)
+        if len(members) == 0:
+            raise DataProblem(
+                f"half set {half} has no particles",
+                "particles in both half sets",
+                "let the program split them with --split random",
+            )
+        parts = np.array_split(members, -(-len(members) // largest))
+        shards += [(place, half, rows) for place, rows in enumerate(parts)]
+    return [(half, rows) for _, half, rows in sorted(shards, key=lambda shard: shard[:2])]
+
+
 def split_symmetry(operators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Factor a point group into grid symmetries and the rest: every operator is one of `exact` after one of `inserted`.
 
@@ -112,12 +172,17 @@ def split_symmetry(operators: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def accumulate(particles: Particles, settings: InversionSettings, counter: Counter | None = None) -> Sums:
     """Sum the slices of all particles of the set, a chunk at a time, in the order of the rows."""
+    exact, _ = split_symmetry(settings.operators)
+    return finish_sums(inserted_slices(particles, settings, counter or Counter(len(particles))), exact)
+
+
+def inserted_slices(particles: Particles, settings: InversionSettings, counter: Counter) -> Accumulator:
+    """The slices of all particles of the set, inserted a chunk at a time in the order of the rows."""
     if particles.images is None or particles.pose is None:
         raise DataProblem("particles without images or poses", "a file with image names, angles and shifts")
     box = particles.images.shape[-1]
-    exact, inserted = split_symmetry(settings.operators)
+    _, inserted = split_symmetry(settings.operators)
     accumulator = Accumulator(box, settings.padding)
-    counter = counter or Counter(len(particles))
     for group in np.unique(particles.optics_index):
         members = np.flatnonzero(particles.optics_index == group)
         grid = recorded_grid(slice_grid(box), particles.optics[group])
@@ -129,7 +194,7 @@ def accumulate(particles: Particles, settings: InversionSettings, counter: Count
             for operator in inserted:
                 insert_slices(accumulator, data, weight, rotation @ operator, frequencies)
             counter.add(len(rows))
-    return finish_sums(accumulator, exact)
+    return accumulator
 
 
 def recorded_grid(grid: SliceGrid, group: OpticsGroup) -> SliceGrid:
@@ -294,21 +359,29 @@ def noise_to_signal(correlation: np.ndarray) -> np.ndarray:
     return (1 - kept) / kept
 
 
-def reconstruct(particles: Particles, settings: InversionSettings, progress: Progress = silent) -> Reconstruction:
-    """Reconstruct both half sets side by side, each in a thread of its own, and solve for the maps."""
+def reconstruct(
+    particles: Particles,
+    settings: InversionSettings,
+    progress: Progress = silent,
+    *,
+    workers: Workers | None = None,
+) -> Reconstruction:
+    """Reconstruct both half sets and solve for the maps. The result does not depend on the workers (default: threads of this process)."""
     if particles.half_set is None:
         raise DataProblem("particles without half sets", "a half set (1 or 2) for each particle")
-    particles = replace(particles, table=Table(), blocks={})  # what else the file says would be copied with every chunk
+    if particles.images is None:
+        raise DataProblem("particles without images", "a file with image names")
+    box = particles.images.shape[-1]
+    particles = replace(particles, table=Table(), blocks={})  # what else the file says would travel with every chunk
     counter = Counter(len(particles), progress)
-    tasks: list[Callable[[], Sums]] = []
-    for half in (1, 2):
-        members = np.flatnonzero(particles.half_set == half)
-        if len(members) == 0:
-            raise DataProblem(
-                f"half set {half} has no particles",
-                "particles in both half sets",
-                "let the program split them with --split random",
-            )
-        tasks.append(partial(accumulate, particles.rows(members), settings, counter))
-    first, second = side_by_side(tasks, counter)
+    sums = (workers or LocalWorkers()).sum_over(
+        ShardTask(particles, settings, counter),
+        half_set_shards(particles),
+        add=HalfSums.absorb,
+        at_once=fitting(Accumulator.bytes_of(box, settings.padding)),
+        on_error=counter.stop,
+        progress=lambda done, total: counter.reach(done * len(particles) // total),
+    )
+    exact, _ = split_symmetry(settings.operators)
+    first, second = (finish_sums(half, exact) for half in sums.accumulators())
     return solve((first, second))

@@ -99,6 +99,39 @@ def insert(sums, size, width, data, weight, kx, ky, basis):
                 sums[place + np.uint64(5)] += b * w
 
 
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+def extract(data, kx, ky, basis, slices):
+    """Read slices [n, p] from a padded transform `data` [size, size, width] (complex) with trilinear weights: what `insert` transposes.
+
+    Point p of slice i lies at `kx[p] * basis[:3, i] + ky[p] * basis[3:, i]` (x, y, z), in voxels.
+    """
+    size, width = data.shape[0], data.shape[2]
+    middle, one = basis.dtype.type(size // 2), basis.dtype.type(1)
+    flat = data.reshape(-1)
+    row, plane, nothing = np.uint64(width), np.uint64(width * size), np.uint64(0)
+    for i in range(basis.shape[1]):
+        for p in range(kx.shape[0]):
+            x = kx[p] * basis[0, i] + ky[p] * basis[3, i]
+            y = kx[p] * basis[1, i] + ky[p] * basis[4, i]
+            z = kx[p] * basis[2, i] + ky[p] * basis[5, i]
+            mirrored = x < 0
+            if mirrored:
+                x, y, z = -x, -y, -z
+            y += middle
+            z += middle
+            ix, iy, iz = np.int32(x), np.int32(y), np.int32(z)
+            fx, fy, fz = x - ix, y - iy, z - iz
+            corner = np.uint64((np.int64(iz) * size + iy) * width + ix)
+            real, imaginary = basis.dtype.type(0), basis.dtype.type(0)
+            for neighbour in range(4):
+                weight = (fz if neighbour & 2 else one - fz) * (fy if neighbour & 1 else one - fy)
+                place = corner + (plane if neighbour & 2 else nothing) + (row if neighbour & 1 else nothing)
+                near, far = flat[place], flat[place + np.uint64(1)]
+                real += weight * ((one - fx) * near.real + fx * far.real)
+                imaginary += weight * ((one - fx) * near.imag + fx * far.imag)
+            slices[i, p] = complex(real, -imaginary if mirrored else imaginary)
+
+
 @numba.njit(nogil=True, cache=True, error_model="numpy")
 def shell_statistics(values, weights, box, floors):
     """Per shell of two half transforms: voxels, sums of the weights, and of power and cross power of `values / (weights + floors[shell])`.

@@ -32,13 +32,19 @@ def particle_radius(particles: Particles, settings: InversionSettings) -> float 
     rows = np.sort(np.concatenate([r[:: max(1, 2 * len(r) // TRIAL_PARTICLES)] for r in chosen]))
     few = at_most(particles.rows(rows), TRIAL_BOX)
     trial = reconstruct(few, replace(settings, mask_radius=None))
-    box = trial.map.shape[0]
-    mask = automatic_mask(trial.map, few.pixel_size, grow_px=0, edge_px=0)
+    outline = map_radius(trial.map, few.pixel_size)
+    radius = 0.0 if outline is None else outline / particles.pixel_size
+    return radius if 0 < radius < LARGEST * particles.images.shape[-1] else None
+
+
+def map_radius(volume: np.ndarray, pixel_size: float) -> float | None:
+    """Radius in angstrom, about the box centre, of the particle in a map; None if nothing stands out."""
+    box = volume.shape[0]
+    mask = automatic_mask(volume, pixel_size, grow_px=0, edge_px=0)
     if mask.empty or mask.low_pass is None:
         return None
     centred = np.arange(box, dtype=np.float32) - box // 2
     square = centred**2
     distance = np.sqrt(square[:, None, None] + square[None, :, None] + square[None, None, :])
-    outline = float(distance[mask.values > 0.5].max()) * few.pixel_size
-    radius = (outline - OVERSHOOT * mask.low_pass) / particles.pixel_size
-    return radius if 0 < radius < LARGEST * particles.images.shape[-1] else None
+    outline = float(distance[mask.values > 0.5].max()) * pixel_size
+    return outline - OVERSHOOT * mask.low_pass

@@ -15,13 +15,15 @@ from vitreous.io.micrograph_star import write_micrographs
 from vitreous.io.mrc import read_volume
 from vitreous.io.mrc_stack import write_stack, write_volume
 from vitreous.io.particles import read_particles
+from vitreous.io.star import write_star
 from vitreous.model.optics import CtfParameters, OpticsGroup
+from vitreous.model.table import Table
 from vitreous.model.volume import Volume
 
 
 @pytest.fixture
 def folder(blob_files, ring_micrograph, tmp_path, monkeypatch):
-    """A working folder with particles.star, map.mrc, two half maps, a micrograph and micrographs.star with its image, in which the
+    """A working folder with particles.star, map.mrc, two half maps, a mask of one part, a micrograph and micrographs.star with its image, in which the
     examples run."""
     for name in ("p.mrcs", "particles.star", "map.mrc"):
         (tmp_path / name).symlink_to(blob_files / name)
@@ -30,10 +32,17 @@ def folder(blob_files, ring_micrograph, tmp_path, monkeypatch):
     for half in (1, 2):
         noisy = truth.data + rng.normal(0, 0.05, truth.data.shape)
         write_volume(tmp_path / f"half{half}.mrc", Volume(noisy.astype(np.float32), truth.pixel_size))
+    part = np.broadcast_to(np.arange(truth.box) < truth.box // 2, truth.data.shape)
+    write_volume(tmp_path / "part.mrc", Volume(part.astype(np.float32), truth.pixel_size))
     write_stack(tmp_path / "micrograph.mrc", rng.normal(100, 10, (1, 96, 80)).astype(np.float32), 2.0)
     write_stack(tmp_path / "rings.mrc", ring_micrograph()[None], 2.0)
     optics = OpticsGroup(pixel_size=2.0, voltage=300e3, spherical_aberration=2.7e7, amplitude_contrast=0.1)
     write_micrographs(tmp_path / "micrographs.star", optics, ["rings.mrc"], CtfParameters.of(15000.0, 14000.0, 0.6))
+    names = np.array(["rings.mrc"] * 3, dtype=object)
+    picks = {"rlnMicrographName": names, "rlnCoordinateX": [60.0, 160.4, 200.0], "rlnCoordinateY": [80.0, 100.0, 250.5]}
+    write_star(
+        tmp_path / "picks.star", {"particles": Table({name: np.asarray(column) for name, column in picks.items()})}
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -11,7 +11,19 @@ import pytest
 from vitreous.errors import DataProblem
 from vitreous.jobs.curves import Series, line_plot, sphere_map
 from vitreous.jobs.pictures import image_gallery
-from vitreous.jobs.report import Figure, Number, Report, Section, Source, Table, Thumbnail, flat_rows, value_text
+from vitreous.jobs.report import (
+    Figure,
+    Gallery,
+    Number,
+    Report,
+    Section,
+    Source,
+    Table,
+    Thumbnail,
+    Tile,
+    flat_rows,
+    value_text,
+)
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 
@@ -222,3 +234,14 @@ def test_tables_hold_pictures_and_lists_and_fold():
     assert names.count("details") == 1 and names.index("details") > names.index("table")
     labels = [attributes["data-label"] for tag, attributes in page.tags if tag == "td" and "data-label" in attributes]
     assert labels == ["picture", "name", "why"]  # on phones, where a table of pictures has no headings
+
+
+def test_galleries_show_tiles_with_their_lines():
+    png = image_gallery(np.random.default_rng(0).random((1, 8, 8)), size=16)
+    tiles = [Tile(png, "First <one>", ("class 1", "12 · 8 Å")), Tile(png, "Second")]
+    section = Section("Classes", galleries=[Gallery(tiles, "Kept", round=True), Gallery(tiles[:1], "Rejected")])
+    page = Page(Report("Classes", "", [section]).html())
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert [picture["alt"] for picture in pictures] == ["First <one>", "Second", "First <one>"]
+    assert all(str(picture["src"]).startswith("data:image/png") for picture in pictures)
+    assert "class 1 12 · 8 Å" in page.text and page.text.index("Kept") < page.text.index("Rejected")

@@ -1,0 +1,373 @@
+"""Gold-standard refinement of one or more maps: orientations and shifts of all particles against references that only their own half set made.
+
+Each iteration compares every particle with the maps (`pose_matching`), inserts the slices that its posterior gathers, and makes new maps regularised by the FSC of the half sets
+(`map_averages`). Angular steps, shifts and the band of Fourier rings follow the resolution reached. The last iteration inserts all rings.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.alignment.assignment import Assignment, unassigned
+from vitreous.alignment.class_matching import chunk_rows
+from vitreous.alignment.map_averages import low_passed, maximised_maps
+from vitreous.alignment.map_sums import MapSums
+from vitreous.alignment.noise_start import NoiseStart, NoiseStartSums
+from vitreous.alignment.polar_images import ImageSettings, disc_area
+from vitreous.alignment.pose_matching import PoseMatching, PoseSearch
+from vitreous.alignment.refinement import Refinement, RefineSettings, RefineStep
+from vitreous.engine.local import Progress, silent
+from vitreous.engine.workers import LocalWorkers, Workers
+from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.fourier.filters import soft_sphere
+from vitreous.fourier.polar import PolarGrid, polar_grid
+from vitreous.geometry.orientation_grid import mean_spacing_deg
+from vitreous.geometry.rotations import angular_distance, matrix_from_euler, matrix_from_rotation_vector
+from vitreous.geometry.symmetry import PointGroup, point_group
+from vitreous.model.particles import Particles
+from vitreous.model.table import Table
+from vitreous.reconstruction.direct_inversion import MASK_EDGE, split_symmetry
+from vitreous.reconstruction.fsc import HALF_MAPS
+from vitreous.reconstruction.projection import PADDING, FourierVolume, fourier_volume, padded_radius
+from vitreous.units import DEGREE
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+
+# Particles in one piece of work.
+CHUNK = 640
+# Rings beyond the resolution that are compared, and beyond these, that are inserted.
+AHEAD, INSERTED = 2, 5
+# Directions lie at most this many resolution elements (at the rim of the particle) apart.
+ANGULAR_SAMPLING = 0.75
+# From this order on the search is local.
+LOCAL_ORDER = 5
+# The finest shifts, in pixels.
+FINEST_SHIFT = 0.25
+# Iterations without a gain in resolution after which the refinement has converged.
+PATIENCE = 2
+
+
+def refine3d(
+    particles: Particles,
+    references: Float[np.ndarray, "k z y x"],
+    settings: RefineSettings,
+    *,
+    mask: Float[np.ndarray, "z y x"] | None = None,
+    state: Refinement | None = None,
+    workers: Workers | None = None,
+    progress: Progress = silent,
+    on_iteration: Callable[[Refinement], None] | None = None,
+) -> Refinement:
+    """Run from `state`, or from `references` on the images' scale, until the resolution no longer rises or `settings.iterations` are done.
+
+    `mask` [z, y, x], soft, multiplies the references besides the sphere. `on_iteration` is given each new state. `progress` counts particles of all iterations that may be needed.
+    Raises DataProblem for images that alignment cannot take or numbers that are not finite.
+    """
+    workers = workers or LocalWorkers()
+    task = Task.of(particles, settings, mask)
+    state = task.start(references, workers) if state is None else state
+    count = len(particles)
+    while not state.converged and state.iteration < settings.iterations:
+        base = state.iteration
+
+        def counted(done: int, total: int, base: int = base) -> None:
+            progress(base * count + round(done / max(total, 1) * count), settings.iterations * count)
+
+        state = task.iterate(state, workers, counted)
+        if on_iteration is not None:
+            on_iteration(state)
+    return state
+
+
+@dataclass(frozen=True)
+class Task:
+    """The particles and what does not change from iteration to iteration."""
+
+    particles: Particles
+    settings: RefineSettings
+    radius: float
+    group: PointGroup
+    noise_group: Int[np.ndarray, " n"]
+    micrograph: Int[np.ndarray, " n"]
+    half: Int[np.ndarray, " n"]
+    mask: Float[np.ndarray, "z y x"] | None
+
+    @staticmethod
+    def of(particles: Particles, settings: RefineSettings, mask: np.ndarray | None = None) -> Task:
+        """Checks the particles and settles what the settings leave open."""
+        if particles.images is None:
+            raise DataProblem("particles without images", "a file with image names")
+        count, box = len(particles), particles.images.shape[-1]
+        if count < 2 * settings.classes:
+            raise DataProblem(f"{count} particles for {settings.classes} maps", "at least one in each half set and class")
+        radius = settings.diameter / 2 / particles.pixel_size - MASK_EDGE / 2
+        if not 2 <= radius <= box / 2:
+            raise SettingsProblem(
+                f"a mask of {settings.diameter:g} angstrom for a box of {box * particles.pixel_size:.0f}",
+                f"between {(4 + MASK_EDGE) * particles.pixel_size:.0f} and {box * particles.pixel_size:.0f} angstrom",
+                "give the particle's --diameter",
+            )
+        half = particles.half_set
+        if half is None:
+            half = np.random.default_rng([settings.seed, 1]).permutation(np.arange(count) % 2) + 1
+        if len(np.unique(half)) < 2:
+            raise DataProblem("one half set only", "particles in both half sets")
+        micrograph = micrographs_of(particles)
+        lean = replace(particles, table=Table(), blocks={})
+        group = point_group(settings.symmetry)
+        return Task(
+            lean, settings, radius, group, particles.optics_index.astype(int), micrograph, half.astype(int) - 1, mask
+        )
+
+    @property
+    def box(self) -> int:
+        assert self.particles.images is not None
+        return self.particles.images.shape[-1]
+
+    @property
+    def images(self) -> ImageSettings:
+        return ImageSettings(self.radius, self.settings.use_ctf, self.settings.contrast)
+
+    @property
+    def width(self) -> float:
+        """The box in angstrom."""
+        return self.box * self.particles.pixel_size
+
+    @property
+    def nyquist(self) -> int:
+        return (self.box + 1) // 2 - 1
+
+    def grid(self, last: int) -> PolarGrid:
+        return polar_grid(self.box, last, extent=2 * (self.radius + MASK_EDGE))
+
+    @property
+    def home(self) -> Float[np.ndarray, "n 2"]:
+        """Origins of the file in pixels."""
+        pose = self.particles.pose
+        return np.zeros((len(self.particles), 2)) if pose is None else pose.shift / self.particles.pixel_size
+
+    def start(self, references: Float[np.ndarray, "k z y x"], workers: Workers) -> Refinement:
+        """The references at low resolution, the noise of the images."""
+        settings, size = self.settings, self.particles.pixel_size
+        if references.shape != (settings.classes, self.box, self.box, self.box):
+            raise DataProblem(
+                f"references of shape {references.shape}", f"{settings.classes} maps of {self.box} pixels, one for each class"
+            )
+        grid = self.grid(self.nyquist)
+        count = len(self.particles)
+        chosen = np.zeros(count, dtype=int)
+        reading = NoiseStart(self.particles, grid, self.images, self.noise_group, chosen, 1, self.home)
+        sums: NoiseStartSums = workers.sum_over(reading, chunk_rows(self.noise_group, CHUNK))
+        noise = sums.noise(grid, disc_area(self.radius) / self.box**2)
+        norm = np.ones(count)
+        norm[sums.rows] = sums.norm
+        sphere = soft_sphere(self.box, self.radius, MASK_EDGE, dtype=np.float32)
+        low = np.stack([low_passed(v.astype(np.float32), size, settings.start_resolution) * sphere for v in references])
+        assignment = replace(unassigned(count, self.particles.pose), norm=norm)
+        shells = np.arange(self.box // 2 + 1)
+        known = (shells <= self.width / settings.start_resolution).astype(float)
+        return Refinement(
+            0,
+            np.stack([low, low]),
+            np.stack([low, low]),
+            np.full(settings.classes, 1 / settings.classes),
+            np.tile(known, (settings.classes, 1)),
+            np.stack([noise, noise]),
+            np.ones(int(self.micrograph.max()) + 1),
+            assignment,
+            (self.half + 1).astype(np.int8),
+        )
+
+    def search(self, state: Refinement, compared: int) -> PoseSearch:
+        """Angular and shift steps for rings up to `compared`."""
+        settings, size = self.settings, self.particles.pixel_size
+        wanted = ANGULAR_SAMPLING * self.width / compared / settings.diameter / DEGREE
+        finest = int(np.clip(np.round(np.log2(59.1 / wanted)), settings.order + 1, max(settings.finest_order, settings.order + 1)))
+        known = state.iteration > 0 or settings.local
+        local = settings.local or (known and finest >= LOCAL_ORDER and state.iteration >= 3)
+        order = finest - 2 if local else settings.order
+        orders = range(order, finest + 1)
+        rings = [self.rings_for(o, compared) for o in orders]
+        rings[-1] = compared
+        moved = state.steps[-1].shift_change if state.steps else np.inf
+        coarse = 2 * settings.shift_step / size
+        step = settings.shift_step / size / 2 if local else coarse
+        reach = float(np.clip(5 * moved / size, 2 * step, settings.shift_range / size))
+        rng = np.random.default_rng([settings.seed, 2, state.iteration])
+        # Less than half a cell: the grid moves, the asymmetric unit all but stays.
+        turn = matrix_from_rotation_vector(rng.uniform(-0.5, 0.5, 3) * mean_spacing_deg(finest) * DEGREE)
+        return PoseSearch(
+            order,
+            finest,
+            reach,
+            step,
+            FINEST_SHIFT,
+            max(settings.shift_range / size / 2, 0.5),
+            tuple(rings),
+            local,
+            turn,
+            self.group,
+        )
+
+    def rings_for(self, order: int, compared: int) -> int:
+        """The finest ring that steps of this order can tell: a step moves the rim of the particle by 1.5 of its waves."""
+        moved = self.settings.diameter * mean_spacing_deg(order) * DEGREE / 1.5
+        return int(np.clip(np.ceil(self.width / moved), min(4, compared), compared))
+
+    def compared_ring(self, state: Refinement) -> int:
+        """The finest ring that is compared next."""
+        limit = self.nyquist
+        if self.settings.finest is not None:
+            limit = int(np.clip(self.width / self.settings.finest, 4, limit))
+        shown = max(last_shell(curve) for curve in state.fsc)
+        return int(np.clip(shown + (AHEAD if state.iteration else 0), 4, limit))
+
+    def iterate(self, state: Refinement, workers: Workers, progress: Progress) -> Refinement:
+        """One expectation and one maximisation."""
+        started, settings = time.perf_counter(), self.settings
+        compared = self.compared_ring(state)
+        final = self.is_ready(state) or state.iteration + 1 >= settings.iterations
+        grid = self.grid(self.nyquist if final else min(compared + INSERTED, self.nyquist))
+        rings = slice(1, grid.last + 1)
+        search = self.search(state, compared)
+        exact, inserted = split_symmetry(self.group.operators)
+        matching = PoseMatching(
+            self.particles,
+            tuple(tuple(cropped(fourier_volume(v), grid.last) for v in half) for half in state.references),
+            state.population,
+            grid,
+            state.noise[:, :, rings],
+            self.noise_group,
+            self.half,
+            self.micrograph,
+            self.images,
+            search,
+            inserted,
+            self.home,
+            state.assignment,
+            state.scale,
+        )
+        chunks = chunk_rows(2 * self.noise_group + self.half, CHUNK)
+        sums: MapSums = workers.sum_over(matching, chunks, progress=progress)
+        self.refuse_broken(sums)
+        model = maximised_maps(
+            sums,
+            exact,
+            self.box,
+            self.particles.pixel_size,
+            classes=settings.classes,
+            radius=self.radius,
+            tau_fudge=settings.tau_fudge,
+            independent=settings.half_sets,
+            mask=self.mask,
+        )
+        model.fsc[:, grid.last :] = 0 if grid.last < self.nyquist else model.fsc[:, grid.last :]  # beyond it nothing was inserted
+        noise = state.noise.copy()
+        for half in (0, 1):
+            noise[half][:, rings] = sums.noise[half].variance(grid.angles, disc_area(self.radius) / self.box**2)
+        assignment = state.assignment.with_rows(sums.rows, sums.assignment)
+        mass = sums.mass.sum(axis=0)
+        step = self.step(state, assignment, model.fsc, search, compared, time.perf_counter() - started)
+        return Refinement(
+            state.iteration + 1,
+            model.half_maps,
+            model.references,
+            (mass / mass.sum() + 1 / settings.classes) / 2 if settings.classes > 1 else np.ones(1),
+            model.fsc,
+            noise,
+            self.scale(state, sums),
+            assignment,
+            state.half_set,
+            (*state.steps, step),
+            converged=self.is_ready(state),
+        )
+
+    def is_ready(self, state: Refinement) -> bool:
+        """Whether the resolution has stopped rising, at the finest steps that it asks for."""
+        steps = state.steps
+        if len(steps) < PATIENCE + 2:
+            return False
+        best_before = min(s.resolution for s in steps[:-PATIENCE])
+        gained = min(s.resolution for s in steps[-PATIENCE:]) < 0.995 * best_before
+        settled = steps[-1].order == steps[-2].order
+        return settled and not gained
+
+    def scale(self, state: Refinement, sums: MapSums) -> Float[np.ndarray, " m"]:
+        """The contrast of each micrograph that fits its particles best, relative to the mean of all; few particles count as one with contrast 1."""
+        if state.iteration < 2:
+            return state.scale
+        cross, model = sums.scale
+        prior = model.sum() / max(len(self.particles), 1)
+        factor = np.clip((cross + prior) / np.maximum(model + prior, 1e-20), 0.5, 2)
+        scale = state.scale * factor
+        return scale / np.average(scale[self.micrograph])
+
+    def step(
+        self,
+        state: Refinement,
+        assignment: Assignment,
+        fsc: np.ndarray,
+        search: PoseSearch,
+        compared: int,
+        seconds: float,
+    ) -> RefineStep:
+        """What this iteration did, in numbers."""
+        before, after = state.assignment, assignment
+        best = max(last_shell(curve) for curve in fsc)
+        first = before.class_index < 0
+        angle = self.turned(before.pose.euler, after.pose.euler)
+        shift = np.sqrt(((before.pose.shift - after.pose.shift) ** 2).sum(axis=1).mean() / 2)
+        return RefineStep(
+            self.width / best if best else np.inf,
+            search.finest_order,
+            search.step_of(search.finest_order) * self.particles.pixel_size,
+            self.width / compared,
+            float(after.log_evidence.sum()),
+            float(after.probability.mean()),
+            float("nan") if first.all() else float(angle.mean()),
+            float(shift),
+            float((before.class_index != after.class_index).mean()),
+            seconds,
+        )
+
+    def turned(self, before: np.ndarray, after: np.ndarray) -> Float[np.ndarray, " n"]:
+        """Angle between orientations, the smallest over the symmetry."""
+        return angular_distance(
+            self.group.equivalents(matrix_from_euler(before)), matrix_from_euler(after)[:, None]
+        ).min(axis=1)
+
+    def refuse_broken(self, sums: MapSums) -> None:
+        """Raise DataProblem naming the first particle whose likelihood is no number."""
+        evidence = sums.assignment.log_evidence
+        if np.isfinite(evidence).all():
+            return
+        row = int(sums.rows[np.flatnonzero(~np.isfinite(evidence))[0]])
+        raise DataProblem(
+            f"the likelihood of particle {row + 1} is not a finite number", "finite pixels, CTF and noise", "remove the particle"
+        )
+
+
+def micrographs_of(particles: Particles) -> Int[np.ndarray, " n"]:
+    """A number for the micrograph of each particle, from its name in the file, else from its stack."""
+    names = particles.table.columns.get("rlnMicrographName") if particles.table.columns else None
+    keys = particles.names.path_code if names is None else np.asarray(names)
+    return np.unique(keys, return_inverse=True)[1].ravel()
+
+
+def last_shell(fsc: Float[np.ndarray, " s"]) -> int:
+    """The last shell before the FSC falls below 0.143; 0 if it does so at once."""
+    below = np.flatnonzero(fsc[1:] < HALF_MAPS)
+    return int(below[0]) if len(below) else len(fsc) - 1
+
+
+def cropped(volume: FourierVolume, last: int) -> FourierVolume:
+    """The part of a transform that slices on rings up to `last` read: small enough for the cache."""
+    radius, keep = padded_radius(volume.box, volume.padding), min(PADDING * last + 2, padded_radius(volume.box, volume.padding))
+    part = slice(radius - keep, radius + keep + 1)
+    return FourierVolume(np.ascontiguousarray(volume.data[part, part, : keep + 1]), volume.box, volume.padding)

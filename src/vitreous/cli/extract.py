@@ -1,0 +1,13 @@
+"""`vitreous extract`: picks become stacks of particle images and a particle file."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from vitreous.cli.run_command import Flat, Force, Json, Out, run_and_print
+from vitreous.jobs.extract import Extract
+
+
+def run(settings: Annotated[Extract, Flat], *, out: Out, force: Force = False, json: Json = False) -> int:
+    """Parse, run, print."""
+    return run_and_print(settings, out, force=force, as_json=json)

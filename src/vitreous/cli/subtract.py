@@ -1,0 +1,13 @@
+"""`vitreous subtract`: take all but one part of a particle out of its images."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from vitreous.cli.run_command import Flat, Force, Json, Out, run_and_print
+from vitreous.jobs.subtract import Subtract
+
+
+def run(settings: Annotated[Subtract, Flat], *, out: Out, force: Force = False, json: Json = False) -> int:
+    """Parse, run, print."""
+    return run_and_print(settings, out, force=force, as_json=json)

@@ -1,0 +1,116 @@
+"""What a 2D classification refuses, and the numbers that it chooses where none are given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vitreous.alignment.classification import Classification
+from vitreous.engine.chunks import chunk_size, chunks
+from vitreous.engine.local import Progress, silent
+from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.io.images import ParticleImages
+from vitreous.model.particles import Particles
+from vitreous.model.pose import Pose
+
+FRACTION_OF_BOX = 0.85  # of the mask, unless a diameter is given
+SMALLEST_MASK = 8  # pixels across
+FINEST_SHIFT = 2.0  # angstrom: a step that blurs nothing coarser than 4 angstrom
+
+
+def mask_diameter(diameter: float | None, box: int, pixel_size: float) -> float:
+    """The diameter of the circular mask in angstrom: as given, or `FRACTION_OF_BOX` of the box. SettingsProblem for one that cannot be."""
+    width = box * pixel_size
+    if diameter is None:
+        return FRACTION_OF_BOX * width
+    if not SMALLEST_MASK * pixel_size <= diameter <= width:
+        raise SettingsProblem(
+            f"--diameter {diameter:g} for images of {box} px of {pixel_size:.4g} A",
+            f"a mask from {SMALLEST_MASK * pixel_size:.0f} to {width:.0f} angstrom across",
+            "leave --diameter out for a mask of 0.85 of the box",
+        )
+    return float(diameter)
+
+
+def shift_step(step: float | None, pixel_size: float) -> float:
+    """The step of the finest grid of origins: as given, or the pixel size, or the smallest multiple of it of at least 2 angstrom."""
+    return step if step is not None else pixel_size * math.ceil(FINEST_SHIFT / pixel_size - 1e-9)
+
+
+def refuse_few_particles(count: int, classes: int, batch: int | None, path: Path) -> None:
+    """Raise if so many particles cannot be put into so many classes."""
+    if count < 2:
+        raise DataProblem(f"{path} holds one particle", "at least two: the average of one image is that image")
+    if count < classes:
+        raise SettingsProblem(
+            f"--classes {classes} for the {count} particles of {path}",
+            "at least one particle for each class",
+            f"give at most --classes {max(1, count // 20)}, for 20 particles in each",
+        )
+    if batch is not None and not classes <= batch < count:
+        raise SettingsProblem(
+            f"--batch {batch} for {count} particles in {classes} classes",
+            "at least as many as classes and fewer than all particles",
+            "leave --batch out to use all particles in each iteration",
+        )
+
+
+def start_particles(particles: Particles, *, keep_shifts: bool, path: Path) -> Particles:
+    """The particles without orientations; their origins are kept as start values if asked for."""
+    if not keep_shifts:
+        return replace(particles, pose=None)
+    if particles.pose is None:
+        raise DataProblem(f"--keep-shifts for {path}, which gives no poses", "origins and angles for each particle")
+    return replace(particles, pose=Pose(np.zeros_like(particles.pose.euler), particles.pose.shift))
+
+
+def refuse_unusable_images(particles: Particles, path: Path, progress: Progress = silent) -> None:
+    """Raise DataProblem naming the first image that holds NaN or infinities, or one value only."""
+    assert particles.images is not None
+    done = 0
+    for rows in chunks(np.arange(len(particles)), chunk_size(particles.images.shape[-1])):
+        images = particles.images.read(slice(int(rows[0]), int(rows[-1]) + 1))
+        low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+        broken = ~(np.isfinite(low) & np.isfinite(high))
+        for wrong, what in ((broken, "holds NaN or infinite values"), (low == high, "has one value in all its pixels")):
+            if wrong.any():
+                raise DataProblem(
+                    f"the image of {particle_name(particles, int(rows[np.argmax(wrong)]), path)} {what}",
+                    "images with finite values that differ",
+                    "remove this row",
+                )
+        done += len(rows)
+        progress(done, len(particles))
+
+
+def particle_name(particles: Particles, row: int, path: Path) -> str:
+    """A particle as people find it: its row in the file, and its image."""
+    names = particles.names
+    stack = names.paths[int(names.path_code[row])]
+    if isinstance(particles.images, ParticleImages) and (header := particles.images.headers[names.path_code[row]]):
+        stack = str(header.path)
+    return f"row {row + 1} of {path} (image {int(names.index[row]) + 1} of {stack})"
+
+
+def refuse_broken_state(state: Classification, particles: Particles, path: Path, kept: Path) -> None:
+    """Raise DataProblem naming the first particle whose evidence is no number, or the first class whose average is not.
+
+    `kept` is the file of the state before this one, if there is any.
+    """
+    where = f"in iteration {state.iteration}"
+    remedy = f"look at the images and their CTFs; the last good state is {kept}" if kept.is_file() else ""
+    evidence = (state.assignment.class_index >= 0) & ~np.isfinite(state.assignment.log_evidence)
+    if evidence.any():
+        name = particle_name(particles, int(np.argmax(evidence)), path)
+        raise DataProblem(
+            f"the evidence of {name} is not a number {where} ({int(evidence.sum())} such particles)", "numbers", remedy
+        )
+    averages = ~np.isfinite(state.averages).all(axis=(1, 2))
+    if averages.any():
+        number = int(np.argmax(averages))
+        members = np.flatnonzero(state.assignment.class_index == number)
+        first = f", whose first particle is {particle_name(particles, int(members[0]), path)}," if len(members) else ""
+        raise DataProblem(f"the average of class {number + 1}{first} is not a number {where}", "numbers", remedy)
