@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 # Fewer cells go on from the finer passes: by then posteriors are sharp.
 MOST_FINE_CELLS = 16
-READ_AT_A_TIME = 640
 
 
 @dataclass(frozen=True)
@@ -125,21 +124,12 @@ class PoseMatching:
         """Tables are not sent to other processes: they are made again there."""
         return {name: value for name, value in self.__dict__.items() if name != "coarse_tables"}
 
-    def __call__(self, rows: Int[np.ndarray, " n"]) -> MapSums:
-        total: MapSums | None = None
-        for start in range(0, len(rows), READ_AT_A_TIME):
-            part = rows[start : start + READ_AT_A_TIME]
-            sums = self.match(part)
-            total = sums if total is None else total + sums
-        assert total is not None
-        return total
-
     def views(self, half: int, order: int) -> MapViews:
         return MapViews(
             self.references[half], self.population, self.search.turn, order, len(unit_pixels(order, self.search.group))
         )
 
-    def match(self, rows: Int[np.ndarray, " n"]) -> MapSums:
+    def __call__(self, rows: Int[np.ndarray, " n"]) -> MapSums:
         """Read, compare, gather, insert."""
         search, half = self.search, int(self.half[rows[0]])
         origin = self.assignment.pose.shift[rows] / self.particles.pixel_size

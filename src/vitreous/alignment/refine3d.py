@@ -15,7 +15,7 @@ import numpy as np
 
 from vitreous.alignment.assignment import Assignment, unassigned
 from vitreous.alignment.class_matching import chunk_rows
-from vitreous.alignment.map_averages import low_passed, maximised_maps
+from vitreous.alignment.map_averages import MapModel, low_passed, maximised_maps
 from vitreous.alignment.map_sums import MapSums
 from vitreous.alignment.noise_start import NoiseStart, NoiseStartSums
 from vitreous.alignment.polar_images import ImageSettings, disc_area
@@ -39,8 +39,8 @@ from vitreous.units import DEGREE
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-# Particles in one piece of work.
-CHUNK = 640
+# Pixels in one piece of work, and the most and fewest particles: many share a direction, and its slices are then read once.
+CHUNK_PIXELS, CHUNK = 5_000_000, (256, 1280)
 # Rings beyond the resolution that are compared, and beyond these, that are inserted.
 AHEAD, INSERTED = 2, 5
 # Directions lie at most this many resolution elements (at the rim of the particle) apart.
@@ -131,6 +131,11 @@ class Task:
         return self.particles.images.shape[-1]
 
     @property
+    def chunk(self) -> int:
+        """Particles in one piece of work."""
+        return int(np.clip(CHUNK_PIXELS // self.box**2, *CHUNK))
+
+    @property
     def images(self) -> ImageSettings:
         return ImageSettings(self.radius, self.settings.use_ctf, self.settings.contrast)
 
@@ -163,7 +168,7 @@ class Task:
         count = len(self.particles)
         chosen = np.zeros(count, dtype=int)
         reading = NoiseStart(self.particles, grid, self.images, self.noise_group, chosen, 1, self.home)
-        sums: NoiseStartSums = workers.sum_over(reading, chunk_rows(self.noise_group, CHUNK))
+        sums: NoiseStartSums = workers.sum_over(reading, chunk_rows(self.noise_group, self.chunk))
         noise = sums.noise(grid, disc_area(self.radius) / self.box**2)
         norm = np.ones(count)
         norm[sums.rows] = sums.norm
@@ -191,7 +196,10 @@ class Task:
         finest = int(np.clip(np.round(np.log2(59.1 / wanted)), settings.order + 1, max(settings.finest_order, settings.order + 1)))
         known = state.iteration > 0 or settings.local
         local = settings.local or (known and finest >= LOCAL_ORDER and state.iteration >= 3)
-        order = finest - 2 if local else settings.order
+        # Once the poses move by less than a cell of the order below, its cells are enough to start from.
+        turned = state.steps[-1].angle_change if state.steps else np.inf
+        settled = turned < mean_spacing_deg(finest - 1) * DEGREE
+        order = settings.order if not local else finest - (1 if settled else 2)
         orders = range(order, finest + 1)
         rings = [self.rings_for(o, compared) for o in orders]
         rings[-1] = compared
@@ -236,37 +244,10 @@ class Task:
         grid = self.grid(self.nyquist if final else min(compared + INSERTED, self.nyquist))
         rings = slice(1, grid.last + 1)
         search = self.search(state, compared)
-        exact, inserted = split_symmetry(self.group.operators)
-        matching = PoseMatching(
-            self.particles,
-            tuple(tuple(cropped(fourier_volume(v), grid.last) for v in half) for half in state.references),
-            state.population,
-            grid,
-            state.noise[:, :, rings],
-            self.noise_group,
-            self.half,
-            self.micrograph,
-            self.images,
-            search,
-            inserted,
-            self.home,
-            state.assignment,
-            state.scale,
-        )
-        chunks = chunk_rows(2 * self.noise_group + self.half, CHUNK)
-        sums: MapSums = workers.sum_over(matching, chunks, progress=progress)
+        matching = self.matching(state, grid, search)
+        sums: MapSums = workers.sum_over(matching, self.chunks(), progress=progress)
         self.refuse_broken(sums)
-        model = maximised_maps(
-            sums,
-            exact,
-            self.box,
-            self.particles.pixel_size,
-            classes=settings.classes,
-            radius=self.radius,
-            tau_fudge=settings.tau_fudge,
-            independent=settings.half_sets,
-            mask=self.mask,
-        )
+        model = self.maximised(sums)
         model.fsc[:, grid.last :] = 0 if grid.last < self.nyquist else model.fsc[:, grid.last :]  # beyond it nothing was inserted
         noise = state.noise.copy()
         for half in (0, 1):
@@ -286,6 +267,43 @@ class Task:
             state.half_set,
             (*state.steps, step),
             converged=self.is_ready(state),
+        )
+
+    def matching(self, state: Refinement, grid: PolarGrid, search: PoseSearch) -> PoseMatching:
+        """The expectation step of this state, inserted on all rings of `grid`."""
+        return PoseMatching(
+            self.particles,
+            tuple(tuple(cropped(fourier_volume(v), grid.last) for v in half) for half in state.references),
+            state.population,
+            grid,
+            state.noise[:, :, 1 : grid.last + 1],
+            self.noise_group,
+            self.half,
+            self.micrograph,
+            self.images,
+            search,
+            split_symmetry(self.group.operators)[1],
+            self.home,
+            state.assignment,
+            state.scale,
+        )
+
+    def chunks(self, rows: Int[np.ndarray, " m"] | None = None) -> list[np.ndarray]:
+        """Particles (all, or `rows`) in pieces of one noise group and half set."""
+        return chunk_rows(2 * self.noise_group + self.half, self.chunk, rows)
+
+    def maximised(self, sums: MapSums) -> MapModel:
+        """Maps from the sums."""
+        return maximised_maps(
+            sums,
+            split_symmetry(self.group.operators)[0],
+            self.box,
+            self.particles.pixel_size,
+            classes=self.settings.classes,
+            radius=self.radius,
+            tau_fudge=self.settings.tau_fudge,
+            independent=self.settings.half_sets,
+            mask=self.mask,
         )
 
     def is_ready(self, state: Refinement) -> bool:
