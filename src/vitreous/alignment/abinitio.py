@@ -71,7 +71,8 @@ class AbinitioSettings:
                 raise SettingsProblem(f"{getattr(self, name)} {name}", "at least 1")
         if not self.end_resolution < self.start_resolution:
             raise SettingsProblem(
-                f"a band from {self.start_resolution:g} to {self.end_resolution:g} angstrom", "an end finer than the start"
+                f"a band from {self.start_resolution:g} to {self.end_resolution:g} angstrom",
+                "an end finer than the start",
             )
 
     def refine_settings(self) -> RefineSettings:
@@ -127,7 +128,9 @@ def abinitio(
         if number in done:
             continue
         run = RandomStart(task, settings, number)
-        done[number] = run.result(nothing, workers, lambda i, n=number: progress(n * (settings.iterations + 1) + i, total))
+        done[number] = run.result(
+            nothing, workers, lambda i, n=number: progress(n * (settings.iterations + 1) + i, total)
+        )
         if on_start is not None:
             on_start(done[number])
     return tuple(sorted(done.values(), key=lambda start: -start.score))
@@ -167,9 +170,7 @@ class RandomStart:
                 noise=noise,
             )
             count(iteration + 1)
-        common = np.sort(
-            np.random.default_rng([self.settings.seed, 4]).permutation(len(self.task.particles))[:SCORED]
-        )
+        common = np.sort(np.random.default_rng([self.settings.seed, 4]).permutation(len(self.task.particles))[:SCORED])
         last = self.expectation(state, self.settings.iterations - 1, common, workers)
         count(self.settings.iterations + 1)
         return Start(
@@ -254,6 +255,8 @@ def mixed(before: MapSums, now: MapSums, gamma: float) -> MapSums:
     for key in before.volumes.keys() | now.volumes.keys():
         old, new = before.volumes.get(key), now.volumes.get(key)
         volumes[key] = sum(
-            factor * volume for factor, volume in ((np.float32(1 - gamma), old), (np.float32(gamma), new)) if volume is not None
+            factor * volume
+            for factor, volume in ((np.float32(1 - gamma), old), (np.float32(gamma), new))
+            if volume is not None
         )
     return replace(now, volumes=volumes, mass=(1 - gamma) * before.mass + gamma * now.mass)

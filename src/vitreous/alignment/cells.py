@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vitreous.alignment.polar_images import WeightedImages, shift_factors
-from vitreous.alignment.reference_tables import Alternatives, ReferenceTables
+from vitreous.alignment.cell_tables import CellTables, Gathered
+from vitreous.alignment.polar_images import WeightedImages, power_spectra, shift_factors
+from vitreous.alignment.reference_tables import POWER_BAND, ReferenceTables
 from vitreous.alignment.turning import image_rows
-from vitreous.fourier.polar import PolarGrid, angular_spectrum
+from vitreous.fourier.polar import PolarGrid, angular_spectrum, from_angular_spectrum
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float, Int
@@ -37,8 +38,10 @@ class Views(Protocol):
 
     def children(self, view: int) -> Int[np.ndarray, " v"]: ...
 
-    def slices(self, views: Int[np.ndarray, " v"], grid: PolarGrid) -> Complex[np.ndarray, "v r h"]:
-        """Transforms of these views, children of one view."""
+    def slices(
+        self, views: Int[np.ndarray, " v"], psi: Float[np.ndarray, " p"], grid: PolarGrid
+    ) -> Complex[np.ndarray, "p v r h"]:
+        """Transforms of these views, children of one view, turned by each in-plane angle."""
         ...
 
     def log_prior(self, views: Int[np.ndarray, " v"]) -> Float[np.ndarray, " v"]:
@@ -69,22 +72,24 @@ class Cells:
 @dataclass(frozen=True)
 class Steps:
     """How a cell is divided: in-plane angles [p] and shifts [s, 2] (pixels) about its middle. `shift_deviation` (pixels) of origins about `home`;
-    `log_measure`: log of the prior volume of one division in (psi, shift), with the Gaussian prior of shifts at its top.
+    `log_measure`: log of the prior volume of one division in (psi, shift), with the Gaussian prior of shifts at its top. `whole`: the steps
+    cover everything; a shift is then one of the reference before it is turned.
     """
 
     psi: Float[np.ndarray, " p"]
     shift: Float[np.ndarray, "s 2"]
     shift_deviation: float
     log_measure: float
+    whole: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """Cells of one view after division: `table` [p, c, k, s], log of likelihood times prior, or later the posterior; `cells` [c] and `views` [k] number them."""
+    """Cells of one view after division: `table` [c, p, k, s], log of likelihood times prior, or later the posterior; `cells` [c] and `views` [k] number them."""
 
     cells: Int[np.ndarray, " c"]
     views: Int[np.ndarray, " k"]
-    table: Float[np.ndarray, "p c k s"]
+    table: Float[np.ndarray, "c p k s"]
 
 
 class CellMatching:
@@ -92,43 +97,62 @@ class CellMatching:
 
     def __init__(self, images: WeightedImages, views: Views, steps: Steps, home: Float[np.ndarray, "n 2"]):
         self.images, self.views, self.steps, self.home = images, views, steps, home
-        self.alternatives = Alternatives(steps.psi, steps.shift)
 
     def blocks(self, cells: Cells) -> Iterator[Block]:
         """The table of each block of cells with one view."""
         for selection in by_view(cells):
             part = cells.rows(selection)
             children = self.views.children(int(part.view[0]))
-            tables = self.tables(children)
-            table = tables.log_likelihood(*self.rows(part, tables))
-            table += self.views.log_prior(children).astype(np.float32)[None, None, :, None]
-            table += self.shift_prior(part)[:, :, None, :]
+            table = self.tables(children).log_likelihood(*self.rows(part))
+            table += self.views.log_prior(children).astype(np.float32)[:, None]
+            table += self.shift_prior(part)[:, None, None, :]
             yield Block(selection, children, table)
 
-    def tables(self, children: np.ndarray) -> ReferenceTables:
-        return ReferenceTables(self.views.slices(children, self.images.grid), self.images.grid, self.alternatives)
+    def gathered(self, block: Block, cells: Cells) -> tuple[Gathered, Int[np.ndarray, " c"]] | None:
+        """The images of the cells that hold any posterior, added up for each reference; and which images these are. None if no cell does."""
+        seen = block.table.max(axis=(1, 2, 3)) > LEAST_WEIGHT
+        if not seen.any():
+            return None
+        part = cells.rows(block.cells[seen])
+        return self.tables(block.views).gathered(*self.rows(part), block.table[seen]), part.image
 
-    def rows(self, cells: Cells, tables: ReferenceTables) -> tuple[np.ndarray, np.ndarray]:
-        """Images of the cells, turned and moved to their middles, as rows of the matrix products."""
+    def tables(self, children: Int[np.ndarray, " k"]) -> CellTables:
+        grid = self.images.grid
+        return CellTables(self.views.slices(children, self.steps.psi, grid), grid, self.steps.shift)
+
+    def rows(self, cells: Cells) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
+        """Data and power of the cells' images, turned and moved to the middles of the cells."""
         images = self.images
         data = images.data[cells.image] * shift_factors(images.grid, images.origin[cells.image] - cells.origin)
-        spectra = angular_spectrum(data, tables.band)
-        spectra *= np.exp(-1j * np.outer(cells.psi, np.arange(tables.band))).astype(np.complex64)[:, None]
-        power = images.power_spectra(tables.power_band)[cells.image] if len(cells) > len(images) else None
-        if power is None:
-            power = images.rows(cells.image).power_spectra(tables.power_band)
-        power = power * np.exp(-2j * np.outer(cells.psi, np.arange(tables.power_band))).astype(np.complex64)[:, None]
-        return image_rows(spectra), image_rows(power)
+        return turned(data, -cells.psi, images.grid.band), turned_power(images.power[cells.image], -cells.psi)
 
-    def shift_prior(self, cells: Cells) -> Float[np.ndarray, "p c s"]:
+    def shift_prior(self, cells: Cells) -> Float[np.ndarray, "c s"]:
         """log of the Gaussian prior of origins about `home`, and the measure of a division."""
         steps = self.steps
         away = cells.origin - self.home[cells.image]
-        turn = cells.psi + steps.psi[:, None]
-        cosine, sine = np.cos(turn), np.sin(turn)
+        cosine, sine = np.cos(cells.psi), np.sin(cells.psi)
         back = np.stack([cosine * away[:, 0] - sine * away[:, 1], sine * away[:, 0] + cosine * away[:, 1]], axis=-1)
         square = (away**2).sum(axis=1)[:, None] + (steps.shift**2).sum(axis=1) + 2 * (back @ steps.shift.T)
         return (steps.log_measure - square / (2 * steps.shift_deviation**2)).astype(np.float32)
+
+
+def turned(
+    values: Complex[np.ndarray, "n r h"], psi: Float[np.ndarray, " n"], band: int
+) -> Complex[np.ndarray, "n r h"]:
+    """Images turned by psi [n]: X(theta + psi), of the first `band` angular coefficients."""
+    spectra = angular_spectrum(values, band)
+    spectra *= np.exp(1j * np.outer(psi, np.arange(band))).astype(np.complex64)[:, None]
+    return from_angular_spectrum(spectra, 2 * values.shape[-1])
+
+
+def turned_power(values: Float[np.ndarray, "n r h"], psi: Float[np.ndarray, " n"]) -> Float[np.ndarray, "n r h"]:
+    """Functions that repeat after half a turn, turned by psi [n]; an astigmatic CTF has few angular coefficients (`POWER_BAND`)."""
+    import scipy.fft
+
+    points = values.shape[-1]
+    spectra = power_spectra(values, min(POWER_BAND, points // 2))
+    spectra *= np.exp(2j * np.outer(psi, np.arange(spectra.shape[-1]))).astype(np.complex64)[:, None]
+    return np.asarray(scipy.fft.irfft(spectra, n=points, axis=-1, workers=1))
 
 
 def by_view(cells: Cells) -> Iterator[np.ndarray]:
@@ -144,16 +168,16 @@ def normalise(blocks: list[Block], cells: Cells, images: int) -> tuple[list[Bloc
     """Posteriors over all divisions of all cells of each image, in place of the logs; and the log evidence [n], -inf for images without cells."""
     top = np.full(images, -np.inf)
     for block in blocks:
-        np.maximum.at(top, cells.image[block.cells], block.table.max(axis=(0, 2, 3)))
+        np.maximum.at(top, cells.image[block.cells], block.table.max(axis=(1, 2, 3)))
     total = np.zeros(images)
     for block in blocks:
         image = cells.image[block.cells]
-        block.table[...] -= top[image].astype(np.float32)[None, :, None, None]
+        block.table[...] -= top[image].astype(np.float32)[:, None, None, None]
         np.exp(block.table, out=block.table)
-        np.add.at(total, image, block.table.sum(axis=(0, 2, 3), dtype=np.float64))
+        np.add.at(total, image, block.table.sum(axis=(1, 2, 3), dtype=np.float64))
     safe = np.where(total > 0, total, 1)
     for block in blocks:
-        block.table[...] /= safe[cells.image[block.cells]].astype(np.float32)[None, :, None, None]
+        block.table[...] /= safe[cells.image[block.cells]].astype(np.float32)[:, None, None, None]
     return blocks, np.where(total > 0, top + np.log(safe), -np.inf)
 
 
@@ -187,25 +211,37 @@ def coarse_cells(
 
     `tables` hold the views `numbers`, all with the same prior but for that of their class.
     """
-    prior = views.log_prior(numbers).astype(np.float32)[:, None]
     found = []
     for start in range(0, len(images), IMAGES_AT_A_TIME):
         part = images.rows(slice(start, start + IMAGES_AT_A_TIME))
         count = len(part)
-        matching = CellMatching(part, views, steps, home[start : start + IMAGES_AT_A_TIME])
-        cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), part.origin)
-        table = tables.log_likelihood(*matching.rows(cells, tables))
-        table += prior
-        table += matching.shift_prior(cells)[:, :, None, :]
+        table = np.moveaxis(whole_table(part, tables), 1, 0)
+        table += views.log_prior(numbers).astype(np.float32)[:, None]
+        table += whole_prior(part, steps, home[start : start + IMAGES_AT_A_TIME])[:, :, None]
         best = table.argmax(axis=3)
-        table -= table.max(axis=(0, 2, 3), keepdims=True)
-        mass = np.exp(table, out=table).sum(axis=3).transpose(1, 0, 2)
+        table -= table.max(axis=(1, 2, 3), keepdims=True)
+        mass = np.exp(table, out=table).sum(axis=3)
         image, column = likely_cells(mass.reshape(count, -1), share=SHARE, most=MOST_CELLS)
         angle, place = np.divmod(column, table.shape[2])
         psi = steps.psi[angle]
-        origin = part.origin[image] + in_image(steps.shift[best[angle, image, place]], psi)
+        origin = part.origin[image] + in_image(steps.shift[best[image, angle, place]], psi)
         found.append(Cells(image + start, numbers[place], psi, origin))
     return joined_cells(found)
+
+
+def whole_table(images: WeightedImages, tables: ReferenceTables) -> Float[np.ndarray, "p n k s"]:
+    """The log-likelihood of all angles, references and shifts of the tables."""
+    data = image_rows(images.spectra(tables.band))
+    return tables.log_likelihood(data, image_rows(images.power_spectra(tables.power_band)))
+
+
+def whole_prior(images: WeightedImages, steps: Steps, home: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n p s"]:
+    """log of the prior of shifts t of references that are turned by psi afterwards, the Gaussian about `home`."""
+    away = images.origin - home
+    cosine, sine = np.cos(steps.psi)[:, None], np.sin(steps.psi)[:, None]
+    back = np.stack([cosine * away[:, 0] - sine * away[:, 1], sine * away[:, 0] + cosine * away[:, 1]], axis=-1)
+    square = (away**2).sum(axis=1)[:, None] + (steps.shift**2).sum(axis=1) + 2 * (back @ steps.shift.T)
+    return (steps.log_measure - square / (2 * steps.shift_deviation**2)).astype(np.float32).swapaxes(0, 1)
 
 
 def joined_cells(parts: list[Cells]) -> Cells:
@@ -213,24 +249,22 @@ def joined_cells(parts: list[Cells]) -> Cells:
     return Cells(*(np.concatenate([getattr(part, name) for part in parts]) for name in Cells.__dataclass_fields__))
 
 
-def divided_cells(
-    blocks: list[Block], cells: Cells, matching: CellMatching, *, share: float, most: int
-) -> Cells:
+def divided_cells(blocks: list[Block], cells: Cells, matching: CellMatching, *, share: float, most: int) -> Cells:
     """The next cells: the divisions (angle, child view) that hold `share` of the posterior of each image, each about its best shift."""
     steps, images = matching.steps, len(matching.images)
     image, view, psi, origin, mass = [], [], [], [], []
     for block in blocks:
         twist = matching.views.twist(block.views)
         of_cell = block.table.sum(axis=3)
-        p, c, k = np.nonzero(of_cell > (1 - share) / most)
-        best = block.table[p, c, k].argmax(axis=1)
+        c, p, k = np.nonzero(of_cell > (1 - share) / most)
+        best = block.table[c, p, k].argmax(axis=1)
         number = block.cells[c]
         angle = cells.psi[number] + steps.psi[p]
         image.append(cells.image[number])
         view.append(block.views[k])
         psi.append(angle + twist[k])
-        origin.append(cells.origin[number] + in_image(steps.shift[best], angle))
-        mass.append(of_cell[p, c, k])
+        origin.append(cells.origin[number] + in_image(steps.shift[best], cells.psi[number]))
+        mass.append(of_cell[c, p, k])
     found = Cells(np.concatenate(image), np.concatenate(view), np.concatenate(psi), np.concatenate(origin))
     weight = np.concatenate(mass)
     order = np.lexsort((-weight, found.image))

@@ -157,10 +157,10 @@ class Comparing:
         others = np.maximum(self.totals.weight[member] - weight, 0)
         average = (self.totals.data[member] - data) / (others + self.penalty[member][:, :, None] + 1e-20)
         # On one ring the weights w / sigma^2 of all points are the same, and cancel.
-        cross = (average.real * data.real + average.imag * data.imag).sum(axis=2, dtype=np.float64)
-        model = ((average.real**2 + average.imag**2) * weight).sum(axis=2, dtype=np.float64)
+        cross = (np.real(average) * np.real(data) + np.imag(average) * np.imag(data)).sum(axis=2, dtype=np.float64)
+        model = (np.abs(average) ** 2 * weight).sum(axis=2, dtype=np.float64)
         unit = self.posed.grid.weight / self.posed.noise[self.posed.group[rows[0]]]
-        power = (images.values.real**2 + images.values.imag**2).sum(axis=2, dtype=np.float64) * unit
+        power = (np.abs(images.values) ** 2).sum(axis=2, dtype=np.float64) * unit
         size = np.sqrt(model * power)
         everyone = self.posed.assignment.class_index
         alone = np.bincount(everyone[everyone >= 0], minlength=len(self.penalty))[member] < 2

@@ -10,13 +10,16 @@ import numpy as np
 
 from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.cells import (
-    LEAST_WEIGHT,
     Block,
     CellMatching,
     Cells,
     Steps,
     coarse_cells,
     normalise,
+    turned,
+    turned_power,
+    whole_prior,
+    whole_table,
 )
 from vitreous.alignment.class_sums import ClassSums, NoiseSums
 from vitreous.alignment.entries import Entries, listed, summary
@@ -75,7 +78,7 @@ class ClassSearch:
     def whole(self) -> Steps:
         """The division of the one cell that holds everything."""
         fine = self.alternatives()
-        return Steps(fine.psi, fine.shift, self.shift_deviation, self.log_measure)
+        return Steps(fine.psi, fine.shift, self.shift_deviation, self.log_measure, whole=True)
 
 
 def disc_of_shifts(reach: float, step: float) -> Float[np.ndarray, "s 2"]:
@@ -98,8 +101,12 @@ class ClassViews:
     def children(self, view: int) -> Int[np.ndarray, " v"]:
         return np.array([view])
 
-    def slices(self, views: np.ndarray, grid: PolarGrid) -> Complex[np.ndarray, "v r h"]:
-        return self.references[views]
+    def slices(
+        self, views: np.ndarray, psi: Float[np.ndarray, " p"], grid: PolarGrid
+    ) -> Complex[np.ndarray, "p v r h"]:
+        # A sharper pass may compare fewer rings than the averages have.
+        references = self.references[views][:, : grid.shape[0]]
+        return np.stack([turned(references, np.full(len(views), angle), grid.band) for angle in psi])
 
     def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
         return np.log(np.maximum(self.population[views], 1e-12))
@@ -163,10 +170,9 @@ class ClassMatching:
             cells = Cells(np.arange(count), np.zeros(count, dtype=int), np.zeros(count), images.origin)
             matching = CellMatching(weighted, self.views, steps, self.origin[rows])
             views = np.arange(len(self.views.references))
-            data, power = matching.rows(cells, self.fine_tables)
-            table = self.fine_tables.log_likelihood(data, power)
+            table = np.moveaxis(whole_table(weighted, self.fine_tables), 1, 0)
             table += self.views.log_prior(views).astype(np.float32)[:, None]
-            table += matching.shift_prior(cells)[:, :, None, :]
+            table += whole_prior(weighted, steps, self.origin[rows])[:, :, None]
             blocks = [Block(np.arange(count), views, table)]
         else:
             cells = self.likely(weighted)
@@ -179,7 +185,7 @@ class ClassMatching:
     def likely(self, images: WeightedImages) -> Cells:
         """The cells that hold nearly all of the posterior of the coarse pass."""
         tables, coarse = self.coarse_tables, self.search.alternatives(2)
-        steps = Steps(coarse.psi, coarse.shift, self.search.shift_deviation, 0.0)
+        steps = Steps(coarse.psi, coarse.shift, self.search.shift_deviation, 0.0, whole=True)
         views = np.arange(len(self.views.references))
         low = images.within(tables.grid.last)
         return coarse_cells(low, self.views, tables, steps, views, home=images.origin)
@@ -202,21 +208,38 @@ class ClassMatching:
         ring = np.zeros((2, shape[0]))
         for block in blocks:
             np.add.at(mass, block.views, block.table.sum(axis=(0, 1, 3), dtype=np.float64))
-            seen = block.table.max(axis=(0, 2, 3)) > LEAST_WEIGHT
-            if not seen.any():
+            gathered = (
+                self.gathered_whole(matching, block) if self.search.exact else self.gathered(matching, block, cells)
+            )
+            if gathered is None:
                 continue
-            tables = self.fine_tables if self.search.exact else matching.tables(block.views)
-            part = cells.rows(block.cells[seen])
-            gathered = tables.gathered(*matching.rows(part, tables), block.table[:, seen])
-            data[half, block.views] += gathered.data
-            weight[half, block.views] += gathered.weight
-            ring += gathered.cross, gathered.model
+            data[half, block.views] += gathered[0]
+            weight[half, block.views] += gathered[1]
+            ring += gathered[2:]
         values = images.values
         power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
         unit = self.noise[group] / self.grid.weight
         noise = NoiseSums.of_group(len(self.noise), group, len(images), power, ring[0] * unit, ring[1] * unit)
         entries = listed(blocks, cells, matching)
         return ClassSums(data, weight, mass, noise, rows, self.assignment(entries, evidence, rows))
+
+    def gathered_whole(self, matching: CellMatching, block: Block) -> tuple[np.ndarray, ...]:
+        """Sums (data, power, cross, model) of exact tables."""
+        tables, images = self.fine_tables, matching.images
+        data = image_rows(images.spectra(tables.band))
+        power = image_rows(images.power_spectra(tables.power_band))
+        found = tables.gathered(data, power, np.ascontiguousarray(np.moveaxis(block.table, 0, 1)))
+        return found.data, found.weight, found.cross, found.model
+
+    def gathered(self, matching: CellMatching, block: Block, cells: Cells) -> tuple[np.ndarray, ...] | None:
+        """The same of a block of cells: what was gathered at each in-plane angle is turned back."""
+        found = matching.gathered(block, cells)
+        if found is None:
+            return None
+        sums, psi, count = found[0], matching.steps.psi, len(block.views)
+        data = sum(turned(values, np.full(count, -angle), self.grid.band) for values, angle in zip(sums.data, psi))
+        weight = sum(turned_power(values, np.full(count, -angle)) for values, angle in zip(sums.weight, psi))
+        return np.asarray(data), np.asarray(weight), sums.cross, sums.model
 
     def assignment(self, entries: Entries, evidence: np.ndarray, rows: np.ndarray) -> Assignment:
         """The most probable alternative of each image, and how sure it is."""

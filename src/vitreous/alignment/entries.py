@@ -37,13 +37,14 @@ def listed(blocks: list[Block], cells: Cells, matching: CellMatching) -> Entries
     parts, steps = [], matching.steps
     for block in blocks:
         twist = matching.views.twist(block.views)
-        per_cell = block.table.max(axis=(0, 2, 3))
+        per_cell = block.table.max(axis=(1, 2, 3))
         least = np.minimum(LEAST_LISTED, per_cell).astype(np.float32)
-        p, c, k, s = np.nonzero(block.table >= least[None, :, None, None])
+        c, p, k, s = np.nonzero(block.table >= least[:, None, None, None])
         number = block.cells[c]
         psi = cells.psi[number] + steps.psi[p]
-        origin = cells.origin[number] + in_image(steps.shift[s], psi)
-        weight = block.table[p, c, k, s].astype(np.float64)
+        # A shift of the whole table is one of the reference before it is turned; one of a cell is in the frame of the cell.
+        origin = cells.origin[number] + in_image(steps.shift[s], psi if steps.whole else cells.psi[number])
+        weight = block.table[c, p, k, s].astype(np.float64)
         parts.append(Entries(cells.image[number], block.views[k], psi + twist[k], origin, weight))
     found = Entries(*(np.concatenate([getattr(part, name) for part in parts]) for name in Entries.__dataclass_fields__))
     order = np.lexsort((-found.weight, found.image))

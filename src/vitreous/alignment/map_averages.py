@@ -88,7 +88,9 @@ def regularised(sums: Sums, ratio: Float[np.ndarray, " s"]) -> Float[np.ndarray,
     """N / (D + mean D * ratio) as a map; `ratio` is noise over signal of each shell."""
     from vitreous.reconstruction.insertion_kernel import divide, shell_statistics
 
-    statistics = shell_statistics((sums.values, sums.values), (sums.weights, sums.weights), sums.box, np.zeros((2, sums.box // 2 + 1)))
+    statistics = shell_statistics(
+        (sums.values, sums.values), (sums.weights, sums.weights), sums.box, np.zeros((2, sums.box // 2 + 1))
+    )
     mean = np.maximum(statistics[:, 1] / np.maximum(statistics[:, 0], 1), np.finfo(np.float32).tiny)
     half = np.empty(sums.values.shape, dtype=np.complex64)
     divide(sums.values, sums.weights, sums.box, mean * np.maximum(ratio, LEAST_WEIGHT), np.ones(len(mean)), half)

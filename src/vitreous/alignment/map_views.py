@@ -44,28 +44,35 @@ class MapViews:
         number, pixel = divmod(view, direction_count(self.order))
         return number * direction_count(self.order + 1) + 4 * pixel + np.arange(4)
 
-    def slices(self, views: np.ndarray, grid: PolarGrid) -> Complex[np.ndarray, "v r h"]:
-        frames = self.frames(views)
-        numbers = views // direction_count(self.order + 1)
-        result = np.empty((len(views), *grid.shape), dtype=np.complex64)
+    def slices(
+        self, views: np.ndarray, psi: Float[np.ndarray, " p"], grid: PolarGrid
+    ) -> Complex[np.ndarray, "p v r h"]:
+        frames = self.frames(views, psi)
+        numbers = self.classes(views)
+        result = np.empty((len(psi), len(views), *grid.shape), dtype=np.complex64)
         for number in np.unique(numbers):
-            chosen = numbers == number
-            result[chosen] = sliced(self.volumes[number], frames[chosen], grid)
+            chosen = frames[:, numbers == number]
+            read = sliced(self.volumes[number], chosen.reshape(-1, 3, 3), grid)
+            result[:, numbers == number] = read.reshape(*chosen.shape[:2], *grid.shape)
         return result
 
+    def classes(self, views: np.ndarray) -> Int[np.ndarray, " v"]:
+        """The map of each child view."""
+        return views // direction_count(self.order + 1)
+
     def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
-        numbers = views // direction_count(self.order + 1)
-        return np.log(np.maximum(self.population[numbers], 1e-12)) - np.log(4 * self.directions)
+        return np.log(np.maximum(self.population[self.classes(views)], 1e-12)) - np.log(4 * self.directions)
 
     def twist(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
         """In-plane angle of each child's frame, as it is read, in its own canonical frame."""
         pixel = views % direction_count(self.order + 1)
         return twist(_directions(self.order + 1)[pixel], _directions(self.order)[pixel // 4])
 
-    def frames(self, views: np.ndarray) -> Float[np.ndarray, "v 3 3"]:
-        """Orientation of each child view as its slice is read."""
-        pixel = views % direction_count(self.order + 1)
-        return oriented(_directions(self.order + 1)[pixel], self.twist(views), self.turn)
+    def frames(self, views: np.ndarray, psi: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p v 3 3"]:
+        """Orientation of each child view as its slice is read, turned by each in-plane angle."""
+        directions = _directions(self.order + 1)[views % direction_count(self.order + 1)]
+        twist = self.twist(views)
+        return np.stack([oriented(directions, twist + angle, self.turn) for angle in psi])
 
 
 def oriented(direction: Float[np.ndarray, "n 2"], psi: Float[np.ndarray, " n"], turn: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ import numpy as np
 
 from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.cells import (
-    LEAST_WEIGHT,
     MOST_CELLS,
     SHARE,
     Block,
@@ -158,8 +157,10 @@ class PoseMatching:
         shift = disc_of_shifts(search.reach, search.shift_step)
         views = CoarseViews(self.references[half], self.population, search.turn, search.order, len(pixels))
         if half not in self.coarse_tables:
-            self.coarse_tables[half] = ReferenceTables(views.slices(numbers, low.grid), low.grid, Alternatives(psi, shift))
-        steps = Steps(psi, shift, search.shift_deviation, 0.0)
+            self.coarse_tables[half] = ReferenceTables(
+                views.slices(numbers, np.zeros(1), low.grid)[0], low.grid, Alternatives(psi, shift)
+            )
+        steps = Steps(psi, shift, search.shift_deviation, 0.0, whole=True)
         return coarse_cells(low, views, self.coarse_tables[half], steps, numbers, home=home)
 
     def beside(self, rows: np.ndarray) -> Cells:
@@ -167,7 +168,9 @@ class PoseMatching:
         search, pose = self.search, self.assignment.pose
         matrix = matrix_from_euler(pose.euler[rows]) @ search.turn.T
         euler = euler_from_matrix(matrix)
-        around = surrounding_pixels(pixel_of_direction(euler[:, :2], search.order), search.order)  # [n, 9], -1 where none
+        around = surrounding_pixels(
+            pixel_of_direction(euler[:, :2], search.order), search.order
+        )  # [n, 9], -1 where none
         image, place = np.nonzero(around >= 0)
         pixel = around[image, place]
         direction = healpix_directions(search.order)[pixel]
@@ -203,21 +206,19 @@ class PoseMatching:
         for block in blocks:
             number = int(block.views[0]) // count
             mass[half, number] += block.table.sum(dtype=np.float64)
-            seen = block.table.max(axis=(0, 2, 3)) > LEAST_WEIGHT
-            if not seen.any():
+            found = whole.gathered(block, cells)
+            if found is None:
                 continue
-            tables = whole.tables(block.views)
-            part = cells.rows(block.cells[seen])
-            gathered = tables.gathered(*whole.rows(part, tables), block.table[:, seen], each_image=True)
+            gathered, image = found
             ring += gathered.cross, gathered.model
-            assert gathered.per_image is not None
-            for place, value in enumerate(gathered.per_image):
-                np.add.at(per_image[place], part.image, value)
+            for place, value in enumerate(gathered.each):
+                np.add.at(per_image[place], image, value)
             if number not in accumulators:
                 accumulators[number] = Accumulator(self.grid.box)
             views: MapViews = matching.views  # type: ignore[assignment]
-            frames = views.frames(block.views)
-            add_slices(accumulators[number], gathered.data, gathered.weight, frames, self.operators, self.grid)
+            frames = views.frames(block.views, matching.steps.psi).reshape(-1, 3, 3)
+            data, weight = (values.reshape(-1, *self.grid.shape) for values in (gathered.data, gathered.weight))
+            add_slices(accumulators[number], data, weight, frames, self.operators, self.grid)
         values = images.values
         power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
         unit = self.noise[half, group] / self.grid.weight
@@ -266,19 +267,11 @@ class CoarseViews(MapViews):
     def twist(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
         return np.zeros(len(views))
 
-    def frames(self, views: np.ndarray) -> Float[np.ndarray, "v 3 3"]:
-        return orientation_of(views, np.zeros(len(views)), self.order, self.turn)
+    def frames(self, views: np.ndarray, psi: Float[np.ndarray, " p"]) -> Float[np.ndarray, "p v 3 3"]:
+        return np.stack([orientation_of(views, np.full(len(views), angle), self.order, self.turn) for angle in psi])
+
+    def classes(self, views: np.ndarray) -> Int[np.ndarray, " v"]:
+        return views // direction_count(self.order)
 
     def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
-        numbers = views // direction_count(self.order)
-        return np.log(np.maximum(self.population[numbers], 1e-12)) - np.log(self.directions)
-
-    def slices(self, views: np.ndarray, grid: PolarGrid) -> np.ndarray:
-        from vitreous.alignment.map_views import sliced
-
-        frames, numbers = self.frames(views), views // direction_count(self.order)
-        result = np.empty((len(views), *grid.shape), dtype=np.complex64)
-        for number in np.unique(numbers):
-            chosen = numbers == number
-            result[chosen] = sliced(self.volumes[number], frames[chosen], grid)
-        return result
+        return np.log(np.maximum(self.population[self.classes(views)], 1e-12)) - np.log(self.directions)

@@ -60,9 +60,7 @@ class ReferenceTables:
         data: Float[np.ndarray, "b n c"],
         power: Float[np.ndarray, "q n c"],
         weights: Float[np.ndarray, "p n k s"],
-        *,
-        each_image: bool = False,
-    ) -> Gathered:
+    ) -> WholeSums:
         """The images, turned and moved back, added up with their weights for each reference."""
         flat, by_reference = weights.reshape(*weights.shape[:2], -1), weights.sum(axis=3)
         moved = gathered(data, flat, self.turns)
@@ -70,27 +68,21 @@ class ReferenceTables:
         values = from_angular_spectrum(moved, self.grid.angles).reshape(*self.shape, *self.grid.shape)
         cross = circle_products(moved, self.spectra, self.grid.angles)
         model = 2 * circle_products(squares, self.power, self.grid.angles // 2)
-        per_image = None if not each_image else (
-            (flat * correlations(data, self.columns, self.turns)).sum(axis=(0, 2)),
-            2 * (by_reference * correlations(power, self.power_columns, self.power_turns)).sum(axis=(0, 2)),
-        )
-        return Gathered(
-            (values * np.conj(self.factors)).sum(axis=1), half_turn(squares, self.grid), cross, model, per_image
-        )
+        back = (values * np.conj(self.factors)).sum(axis=1)
+        return WholeSums(back, half_turn(squares, self.grid), cross, model)
 
 
 @dataclass(frozen=True)
-class Gathered:
-    """`data` [k, r, h] sum of weighted data, `weight` [k, r, h] sum of their power.
+class WholeSums:
+    """`data` [k, r, h] sum of weighted data, `weight` [k, r, h] sum of their power, turned and moved back.
 
-    `cross` and `model` [r]: sums over whole circles, images and posteriors of data times reference and of power times |reference|^2; `per_image` (if asked for) the same two sums over rings, [n] each.
+    `cross` and `model` [r]: sums over whole circles, images and posteriors of data times reference and of power times |reference|^2.
     """
 
     data: Complex[np.ndarray, "k r h"]
     weight: Float[np.ndarray, "k r h"]
     cross: Float[np.ndarray, " r"]
     model: Float[np.ndarray, " r"]
-    per_image: tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]] | None
 
 
 def half_turn(spectra: Complex[np.ndarray, "k r q"], grid: PolarGrid) -> Float[np.ndarray, "k r h"]:

@@ -105,7 +105,9 @@ class Task:
             raise DataProblem("particles without images", "a file with image names")
         count, box = len(particles), particles.images.shape[-1]
         if count < 2 * settings.classes:
-            raise DataProblem(f"{count} particles for {settings.classes} maps", "at least one in each half set and class")
+            raise DataProblem(
+                f"{count} particles for {settings.classes} maps", "at least one in each half set and class"
+            )
         radius = settings.diameter / 2 / particles.pixel_size - MASK_EDGE / 2
         if not 2 <= radius <= box / 2:
             raise SettingsProblem(
@@ -162,7 +164,8 @@ class Task:
         settings, size = self.settings, self.particles.pixel_size
         if references.shape != (settings.classes, self.box, self.box, self.box):
             raise DataProblem(
-                f"references of shape {references.shape}", f"{settings.classes} maps of {self.box} pixels, one for each class"
+                f"references of shape {references.shape}",
+                f"{settings.classes} maps of {self.box} pixels, one for each class",
             )
         grid = self.grid(self.nyquist)
         count = len(self.particles)
@@ -193,7 +196,11 @@ class Task:
         """Angular and shift steps for rings up to `compared`."""
         settings, size = self.settings, self.particles.pixel_size
         wanted = ANGULAR_SAMPLING * self.width / compared / settings.diameter / DEGREE
-        finest = int(np.clip(np.round(np.log2(59.1 / wanted)), settings.order + 1, max(settings.finest_order, settings.order + 1)))
+        finest = int(
+            np.clip(
+                np.round(np.log2(59.1 / wanted)), settings.order + 1, max(settings.finest_order, settings.order + 1)
+            )
+        )
         known = state.iteration > 0 or settings.local
         local = settings.local or (known and finest >= LOCAL_ORDER and state.iteration >= 3)
         # Once the poses move by less than a cell of the order below, its cells are enough to start from.
@@ -248,7 +255,9 @@ class Task:
         sums: MapSums = workers.sum_over(matching, self.chunks(), progress=progress)
         self.refuse_broken(sums)
         model = self.maximised(sums)
-        model.fsc[:, grid.last :] = 0 if grid.last < self.nyquist else model.fsc[:, grid.last :]  # beyond it nothing was inserted
+        model.fsc[:, grid.last :] = (
+            0 if grid.last < self.nyquist else model.fsc[:, grid.last :]
+        )  # beyond it nothing was inserted
         noise = state.noise.copy()
         for half in (0, 1):
             noise[half][:, rings] = sums.noise[half].variance(grid.angles, disc_area(self.radius) / self.box**2)
@@ -367,7 +376,9 @@ class Task:
             return
         row = int(sums.rows[np.flatnonzero(~np.isfinite(evidence))[0]])
         raise DataProblem(
-            f"the likelihood of particle {row + 1} is not a finite number", "finite pixels, CTF and noise", "remove the particle"
+            f"the likelihood of particle {row + 1} is not a finite number",
+            "finite pixels, CTF and noise",
+            "remove the particle",
         )
 
 
@@ -386,6 +397,9 @@ def last_shell(fsc: Float[np.ndarray, " s"]) -> int:
 
 def cropped(volume: FourierVolume, last: int) -> FourierVolume:
     """The part of a transform that slices on rings up to `last` read: small enough for the cache."""
-    radius, keep = padded_radius(volume.box, volume.padding), min(PADDING * last + 2, padded_radius(volume.box, volume.padding))
+    radius, keep = (
+        padded_radius(volume.box, volume.padding),
+        min(PADDING * last + 2, padded_radius(volume.box, volume.padding)),
+    )
     part = slice(radius - keep, radius + keep + 1)
     return FourierVolume(np.ascontiguousarray(volume.data[part, part, : keep + 1]), volume.box, volume.padding)

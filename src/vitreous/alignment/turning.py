@@ -41,7 +41,7 @@ def image_rows(spectra: Complex[np.ndarray, "n r b"]) -> Float[np.ndarray, "b n 
     rings = spectra.shape[1]
     rows = np.empty((spectra.shape[2], spectra.shape[0], 2 * rings), dtype=np.float32)
     turned = spectra.transpose(2, 0, 1)
-    rows[..., :rings], rows[..., rings:] = turned.real, turned.imag
+    rows[..., :rings], rows[..., rings:] = np.real(turned), np.imag(turned)
     return rows
 
 

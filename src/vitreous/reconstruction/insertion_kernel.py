@@ -109,11 +109,12 @@ def extract(data, kx, ky, basis, slices):
     middle, one = basis.dtype.type(size // 2), basis.dtype.type(1)
     flat = data.reshape(-1)
     row, plane, nothing = np.uint64(width), np.uint64(width * size), np.uint64(0)
-    for i in range(basis.shape[1]):
-        for p in range(kx.shape[0]):
-            x = kx[p] * basis[0, i] + ky[p] * basis[3, i]
-            y = kx[p] * basis[1, i] + ky[p] * basis[4, i]
-            z = kx[p] * basis[2, i] + ky[p] * basis[5, i]
+    for p in range(kx.shape[0]):
+        kx_p, ky_p = kx[p], ky[p]
+        for i in range(basis.shape[1]):
+            x = kx_p * basis[0, i] + ky_p * basis[3, i]
+            y = kx_p * basis[1, i] + ky_p * basis[4, i]
+            z = kx_p * basis[2, i] + ky_p * basis[5, i]
             mirrored = x < 0
             if mirrored:
                 x, y, z = -x, -y, -z
