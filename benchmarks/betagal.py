@@ -1,11 +1,14 @@
-"""Half-map FSC of real particles (beta-galactosidase, EMPIAR-10204, D2) by vitreous and RELION, with negative controls.
+"""Real particles (beta-galactosidase, EMPIAR-10204, D2): with published poses, by vitreous and RELION, and without any, with negative controls.
 
-    python benchmarks/betagal.py [PARTICLES.star] [--symmetry D2] [--json FILE]
+    python benchmarks/betagal.py [PARTICLES_POSED.star] [--parts poses classes nothing] [--data FOLDER] [--threads 2] [--json FILE]
 
-The half maps are compared in a soft sphere of 26 pixels (1 up to there, a raised cosine down to 0 three pixels
+`poses`: half maps of the published poses, compared in a soft sphere of 26 pixels (1 up to there, a raised cosine down to 0 three pixels
 beyond), which is nobody's own mask. Three sets are reconstructed: the particles as they are; the same with wrong CTFs,
 taken by image name from `particles_wrong_ctf.star` beside them; the same with poses and shifts passed on to other
 particles. The controls must fall: an FSC that they reach too was made by the method and not by the particles.
+
+`classes`: 2D classes of all picks in `particles.star` beside them, and how many of those in the good classes are among the particles with
+poses. `nothing`: a map of all picks from nothing, in independent halves, against the map of the published poses; then the same with wrong CTFs.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
+from alignment import betagal_parts
+from alignment.session import Session
 from measure import MIB, Contender, Cost, compare, machine, print_machine, print_table, write_json
 from programs import Program, relion_reconstruct, vitreous
 from vitreous.io.mrc import read_volume
@@ -29,6 +34,7 @@ from vitreous.reconstruction.mask import spherical_mask
 
 PARTICLES = Path(__file__).resolve().parents[2] / "shared" / "data" / "betagal" / "particles_posed.star"
 WRONG_CTF = "particles_wrong_ctf.star"
+DATA = Path(tempfile.gettempdir()) / "vitreous-alignment-benchmark"
 SEED = 0  # of the order in which poses are passed on
 RADIUS, EDGE = 26.0, 3.0  # pixels
 RESOLUTIONS = (11.9, 8.4, 7.8)  # angstrom
@@ -133,19 +139,10 @@ def print_costs(costs: list[Cost]) -> None:
     print_table(rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("particles", type=Path, nargs="?", default=PARTICLES)
-    parser.add_argument("--symmetry", default="D2")
-    parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
-    options = parser.parse_args()
-    if not options.particles.is_file():
-        sys.exit(f"{options.particles} is absent: name the file of particles with poses")
-    relion = relion_reconstruct()
-    programs = {"vitreous": vitreous()} | ({} if relion is None else {"relion": relion})
-    facts = machine()
-    print_machine(facts)
+def with_poses(session: Session) -> None:
+    """Reconstruct the three sets; print and keep what they give."""
+    options, relion = session.options, relion_reconstruct()
+    programs = {"vitreous": session.vitreous} | ({} if relion is None else {"relion": relion})
     with tempfile.TemporaryDirectory(prefix="vitreous-benchmark-") as name:
         files = write_sets(options.particles, Path(name))
         results = {kind: run_set(programs, star, options) for kind, star in files.items()}
@@ -155,7 +152,35 @@ def main() -> None:
     print_costs(results[SETS[0]][1])
     fsc = {kind: {"fsc": found, "costs": [c.as_json() for c in costs]} for kind, (found, costs) in results.items()}
     versions = {key: program.version for key, program in programs.items()}
-    write_json(options.json, {"machine": facts, "versions": versions, "resolutions_angstrom": RESOLUTIONS, "sets": fsc})
+    session.result["poses"] = {"versions": versions, "resolutions_angstrom": RESOLUTIONS, "sets": fsc}
+
+
+PARTS = {"poses": with_poses, "classes": betagal_parts.classes, "nothing": betagal_parts.from_nothing}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("particles", type=Path, nargs="?", default=PARTICLES)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--symmetry", default="D2", help="of the published poses; without poses it is D2")
+    parser.add_argument("--repeats", type=int, default=1, help="timed runs of the reconstructions")
+    parser.add_argument("--threads", type=int, default=2, help="of classes and alignment")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="FOLDER", help="of what is written without poses")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything measured to this file")
+    options = parser.parse_args()
+    if not options.particles.is_file():
+        sys.exit(f"{options.particles} is absent: name the file of particles with poses")
+    options.betagal = options.particles.parent
+    session = Session(options, vitreous(), None)
+    facts = machine()
+    print_machine(facts)
+    for part in options.parts:
+        PARTS[part](session)
+    if session.targets:
+        print()
+        print_table([["target", "limit", "vitreous", ""], *(target.row for target in session.targets)])
+    targets = [vars(target) for target in session.targets]
+    write_json(options.json, {"machine": facts, "parts": session.result, "targets": targets})
 
 
 if __name__ == "__main__":

@@ -125,15 +125,15 @@ def blob_files(tmp_path_factory, blob_particles, blob_map) -> Path:
     return folder
 
 
-def made_classification() -> Classification:
-    """A finished classification of the blob particles as it might be: classes 1 to 3 are views with 300, 250 and 200 particles, class 4 is a
-    streak across the mask with 150, class 5 is empty.
+def made_classification() -> tuple[Classification, np.ndarray]:
+    """A finished classification of the blob particles as it might be, and the agreement of each with its class: classes 1 to 3 are views with
+    300, 250 and 200 particles, of which every tenth does not agree; class 4 is a streak across the mask with 150, class 5 is empty.
     """
     rng = np.random.default_rng(4)
     density = blobs()
     axis = np.arange(BOX) - BOX // 2
     disc = np.hypot(axis[:, None], axis) < 13
-    streak = np.broadcast_to(np.tanh(axis / 3)[:, None], (BOX, BOX))
+    streak = 3 + np.broadcast_to(np.tanh(axis / 3)[:, None], (BOX, BOX))
     averages = np.stack([*(density.sum(axis=i) for i in range(3)), streak, np.zeros((BOX, BOX))]) * disc
     member = rng.permutation(np.repeat(np.arange(4), (300, 250, 200, 150))).astype(np.int32)
     resolution = np.array([9.0, 10.0, 12.0, 40.0, np.inf])
@@ -152,7 +152,9 @@ def made_classification() -> Classification:
     )
     shells = np.arange(BOX // 2 + 1)
     ratio = 30 * np.exp(-shells * np.where(np.isfinite(resolution), resolution, 100)[:, None] / 40)
-    return Classification(
+    agrees = (member < 3) & (np.arange(COUNT) % 10 > 0)
+    agreement = np.where(agrees, 0.5, 0.2) + rng.normal(0, 0.06, COUNT)
+    state = Classification(
         6,
         averages.astype(np.float32),
         np.bincount(member, minlength=5) / COUNT,
@@ -164,20 +166,27 @@ def made_classification() -> Classification:
         np.array([1.0, 0.5, 0.3, 0.2, 0.1, 0.05]),
         0.01,
     )
+    return state, agreement
 
 
 @pytest.fixture(scope="session")
 def classification() -> Classification:
     """A made 2D classification of `blob_particles`: three views, a streak, an empty class. Not to be modified."""
-    return made_classification()
+    return made_classification()[0]
 
 
 @pytest.fixture(scope="session")
-def class_files(tmp_path_factory, blob_files, blob_particles, classification) -> Path:
+def agreement() -> np.ndarray:
+    """How well each of these particles agrees with its class. Not to be modified."""
+    return made_classification()[1]
+
+
+@pytest.fixture(scope="session")
+def class_files(tmp_path_factory, blob_files, blob_particles, classification, agreement) -> Path:
     """The same as the files of a finished job. Not to be modified."""
     folder = tmp_path_factory.mktemp("classes")
-    classes = classes_of(classification, PIXEL_SIZE, 26 * PIXEL_SIZE)
+    classes = classes_of(classification, agreement, PIXEL_SIZE, 26 * PIXEL_SIZE)
     write_classes(folder, classes, signal_to_noise=classification.signal_to_noise)
     named = lasting_names(blob_particles, blob_files / "particles.star", folder)
-    write_particles(folder / PARTICLES, assigned_particles(named, classification.assignment))
+    write_particles(folder / PARTICLES, assigned_particles(named, classification.assignment, agreement))
     return folder

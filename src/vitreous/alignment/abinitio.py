@@ -5,18 +5,21 @@ sums of slices that come out with those of before (online expectation-maximisati
 
     N <- (1 - gamma) N + gamma N_subset
 
-with gamma falling from 1 to `LEAST_GAMMA`, while the band of Fourier rings opens from `start_resolution` to `end_resolution`. Starts are scored by the log evidence
-of one and the same subset, and compared with each other: a start that is alone with its map has found a local optimum.
+with gamma falling from 1 to `LEAST_GAMMA`, while the band of Fourier rings opens from `start_resolution` to `end_resolution`. Starts are scored
+by the mean log evidence of particles that none of them has ever used: images of noise alone have a mean of 0 or less against any map that they
+had no part in (see `held_out`). A start that is alone with its map has found a local optimum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitreous.alignment.held_out import SURE
 from vitreous.alignment.map_averages import low_passed
 from vitreous.alignment.map_sums import MapSums
 from vitreous.alignment.pose_matching import PoseSearch
@@ -25,7 +28,7 @@ from vitreous.alignment.refinement import Refinement, RefineSettings
 from vitreous.conventions import Contrast
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
-from vitreous.errors import SettingsProblem
+from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.geometry.rotations import euler_from_matrix, matrix_from_rotation_vector, random_rotations
 from vitreous.model.particles import Particles
 from vitreous.model.pose import Pose
@@ -38,8 +41,12 @@ if TYPE_CHECKING:
 LEAST_GAMMA = 0.15
 # Share of the iterations at the first band, and at the last.
 CLOSED, OPEN = 0.15, 0.25
-# Particles that a map in random orientations is made of, for each half, and that starts are scored on.
-BLIND, SCORED = 200, 500
+# Particles that a map in random orientations is made of, for each half.
+BLIND = 200
+# Particles that starts are scored on and never see: at most so many, and at most one in so many of all.
+SCORED, ONE_IN = 500, 5
+# Fewer particles leave none to score with.
+LEAST_PARTICLES = 2 * ONE_IN
 
 
 @dataclass(frozen=True)
@@ -96,16 +103,21 @@ class AbinitioSettings:
 
 @dataclass(frozen=True)
 class Start:
-    """One random start after `iteration` iterations: `maps` [k, z, y, x], `population` [k], mean log evidence of each iteration's subset, and `score`: that of the common subset at the
-    end (nan before).
+    """One random start, finished: `number` from 0, `maps` [k, z, y, x], `population` [k], mean log `evidence` of the subset of each iteration, and
+    `score`: that of the particles that no start has seen, against these maps, with the standard error of this mean.
     """
 
     number: int
-    iteration: int
     maps: Float[np.ndarray, "k z y x"]
     population: Float[np.ndarray, " k"]
     evidence: Float[np.ndarray, " iteration"]
-    score: float = float("nan")
+    score: float
+    score_error: float
+
+    @property
+    def shows_signal(self) -> bool:
+        """Whether these maps explain images that had no part in them better than noise does: a score above 0 by three standard errors."""
+        return self.score > SURE * self.score_error
 
 
 def abinitio(
@@ -117,7 +129,13 @@ def abinitio(
     progress: Progress = silent,
     on_start: Callable[[Start], None] | None = None,
 ) -> tuple[Start, ...]:
-    """All starts, the best first. `finished` are those of an interrupted run, which are not made again; `on_start` is given each one that is done. `progress` counts iterations."""
+    """All starts, the best first. `finished` are those of an interrupted run, which are not made again; `on_start` is given each one that is done.
+    `progress` counts iterations.
+
+    Raises DataProblem for fewer than ten particles, images that alignment cannot take, or numbers that are not finite.
+    """
+    if len(particles) < LEAST_PARTICLES:
+        raise DataProblem(f"{len(particles)} particles", f"at least {LEAST_PARTICLES}, some to align and some to score")
     workers = workers or LocalWorkers()
     task = Task.of(particles, settings.refine_settings())
     blank = np.zeros((settings.classes, task.box, task.box, task.box), dtype=np.float32)
@@ -157,7 +175,6 @@ class RandomStart:
             evidence.append(found.assignment.log_evidence.mean())
             sums = found if sums is None else mixed(sums, found, self.gamma(iteration))
             model = self.task.maximised(sums)
-            noise = self.noise(state, sums)
             mass = sums.mass.sum(axis=0)
             share = (mass / mass.sum() + 1 / len(mass)) / 2
             state = replace(
@@ -167,20 +184,27 @@ class RandomStart:
                 half_maps=model.half_maps,
                 fsc=model.fsc,
                 population=share,
-                noise=noise,
             )
             count(iteration + 1)
-        common = np.sort(np.random.default_rng([self.settings.seed, 4]).permutation(len(self.task.particles))[:SCORED])
-        last = self.expectation(state, self.settings.iterations - 1, common, workers)
+        # The noise stays what the images themselves gave: subsets are too small and maps too poor to say better.
+        unseen = self.expectation(state, self.settings.iterations - 1, self.shares[0], workers).assignment.log_evidence
         count(self.settings.iterations + 1)
         return Start(
             self.number,
-            self.settings.iterations,
             state.references[0],
             state.population,
             np.array(evidence),
-            float(last.assignment.log_evidence.mean()),
+            float(unseen.mean()),
+            float(unseen.std() / np.sqrt(len(unseen))),
         )
+
+    @cached_property
+    def shares(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
+        """The particles to score with, the same ones for every start, and those to align."""
+        count = len(self.task.particles)
+        order = np.random.default_rng([self.settings.seed, 4]).permutation(count)
+        scored = min(SCORED, count // ONE_IN)
+        return np.sort(order[:scored]), np.sort(order[scored:])
 
     def blind(self, nothing: Refinement) -> Refinement:
         """Maps of particles in random orientations, at the start resolution."""
@@ -191,8 +215,7 @@ class RandomStart:
         )
         for number in range(settings.classes):
             rng = self.rng(0, number)
-            count = len(task.particles)
-            rows = rng.permutation(count)[: min(2 * BLIND, count)]
+            rows = rng.permutation(self.shares[1])[: 2 * BLIND]
             euler = euler_from_matrix(random_rotations(len(rows), rng))
             part = task.particles.rows(rows)
             shift = np.zeros((len(rows), 2)) if part.pose is None else part.pose.shift
@@ -207,8 +230,7 @@ class RandomStart:
         return replace(nothing, references=np.stack([low, low]))
 
     def subset(self, iteration: int) -> Int[np.ndarray, " m"]:
-        count = len(self.task.particles)
-        return np.sort(self.rng(1, iteration).choice(count, min(self.settings.batch, count), replace=False))
+        return np.sort(self.rng(1, iteration).permutation(self.shares[1])[: self.settings.batch])
 
     def gamma(self, iteration: int) -> float:
         return max(1 / (1 + 0.5 * iteration), LEAST_GAMMA)
@@ -242,11 +264,21 @@ class RandomStart:
             task.group,
         )
         grid = task.grid(min(compared + 2, task.nyquist))
-        return workers.sum_over(task.matching(state, grid, search), task.chunks(rows))
+        sums = workers.sum_over(task.matching(state, grid, search), task.chunks(rows))
+        refuse_broken(sums, task.particles)
+        return sums
 
-    def noise(self, state: Refinement, sums: MapSums) -> Float[np.ndarray, "2 g s"]:
-        """The noise stays what the images themselves gave: subsets are too small and maps too poor to say better."""
-        return state.noise
+
+def refuse_broken(sums: MapSums, particles: Particles) -> None:
+    """Raise DataProblem naming the first image whose likelihood is no number."""
+    broken = np.flatnonzero(~np.isfinite(sums.assignment.log_evidence))
+    if len(broken):
+        row, names = int(sums.rows[broken[0]]), particles.names
+        raise DataProblem(
+            f"the likelihood of image {int(names.index[row]) + 1} of {names.paths[int(names.path_code[row])]} is not a finite number",
+            "finite pixels, CTF and noise",
+            "remove this particle",
+        )
 
 
 def mixed(before: MapSums, now: MapSums, gamma: float) -> MapSums:

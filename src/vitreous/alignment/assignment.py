@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,12 +40,9 @@ class Assignment:
 
     def rows(self, selection: np.ndarray | slice) -> Assignment:
         """The assignments of the selected particles."""
-        return Assignment(
-            *(
-                value.rows(selection) if isinstance(value := getattr(self, item.name), Pose) else value[selection]
-                for item in fields(self)
-            )
-        )
+        names = [item.name for item in fields(self) if item.name != "pose"]
+        columns = {name: getattr(self, name)[selection] for name in names}
+        return Assignment(pose=self.pose.rows(selection), **columns)
 
     def with_rows(self, rows: np.ndarray, part: Assignment) -> Assignment:
         """These assignments with those of `rows` replaced by `part`."""
@@ -64,5 +61,6 @@ class Assignment:
 def unassigned(count: int, pose: Pose | None = None) -> Assignment:
     """Assignments before the first iteration: no class, angles 0, origins 0 (or those of `pose`), nothing known."""
     pose = pose or Pose(np.zeros((count, 3)), np.zeros((count, 2)))
-    zeros = np.zeros(count)
-    return Assignment(np.full(count, -1, dtype=np.int32), pose, *(zeros.copy() for _ in range(6)), np.ones(count))
+    nothing = np.full(count, -1, dtype=np.int32)
+    zeros: list[Any] = [np.zeros(count) for _ in range(6)]
+    return Assignment(nothing, pose, *zeros, norm=np.ones(count))

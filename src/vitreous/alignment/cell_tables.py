@@ -26,7 +26,7 @@ class CellTables:
         self.grid, self.shape = grid, (*slices.shape[:2], len(shift))
         self.factors = shift_factors(grid, shift)
         self.moved = (slices[:, :, None] * self.factors).reshape(-1, *grid.shape)
-        self.power = (slices.real**2 + slices.imag**2).reshape(-1, *grid.shape)
+        self.power = (np.real(slices) ** 2 + np.imag(slices) ** 2).reshape(-1, *grid.shape)
 
     def cross(self, data: Complex[np.ndarray, "c r h"]) -> Float[np.ndarray, "c p k s"]:
         """2 Re sum conj(A) data over half circles."""
@@ -57,7 +57,8 @@ class CellTables:
         by_reference = weights.sum(axis=3)
         sums = as_complex(weights.reshape(count, -1).T @ as_real(data), self.grid)
         squares = (by_reference.reshape(count, -1).T @ power.reshape(count, -1)).reshape(-1, *self.grid.shape)
-        cross = 2 * (self.moved.real * sums.real + self.moved.imag * sums.imag).sum(axis=(0, 2), dtype=np.float64)
+        agreement = np.real(self.moved) * np.real(sums) + np.imag(self.moved) * np.imag(sums)
+        cross = 2 * agreement.sum(axis=(0, 2), dtype=np.float64)
         model = 2 * (self.power * squares).sum(axis=(0, 2), dtype=np.float64)
         back = (sums.reshape(*self.shape, *self.grid.shape) * np.conj(self.factors)).sum(axis=2)
         each = (
@@ -71,7 +72,8 @@ class CellTables:
 class Gathered:
     """`data` [p, k, r, h] sums of weighted data, `weight` [p, k, r, h] sums of their power.
 
-    `cross` and `model` [r]: sums over whole circles, images and posteriors of data times reference and of power times |reference|^2; `each` the same two sums over rings for each cell.
+    `cross` and `model` [r]: sums over whole circles, images and posteriors of data times reference and of
+    power times |reference|^2; `each` the same two sums over rings for each cell.
     """
 
     data: Complex[np.ndarray, "p k r h"]

@@ -185,7 +185,7 @@ def likely_cells(
     mass: Float[np.ndarray, "n j"], *, share: float, most: int
 ) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " c"]]:
     """(image, column) of the columns that hold `share` of each image's posterior `mass`, at most `most` of them."""
-    images, columns = mass.shape
+    columns = mass.shape[1]
     most = min(most, columns)
     top = np.argpartition(mass, columns - most, axis=1)[:, columns - most :]
     values = np.take_along_axis(mass, top, axis=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -217,7 +217,7 @@ class ClassMatching:
             weight[half, block.views] += gathered[1]
             ring += gathered[2:]
         values = images.values
-        power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
+        power = 2 * (np.real(values) ** 2 + np.imag(values) ** 2).sum(axis=(0, 2))
         unit = self.noise[group] / self.grid.weight
         noise = NoiseSums.of_group(len(self.noise), group, len(images), power, ring[0] * unit, ring[1] * unit)
         entries = listed(blocks, cells, matching)

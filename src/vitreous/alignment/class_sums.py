@@ -31,7 +31,7 @@ class NoiseSums:
         rows[:, group] = sums
         number = np.zeros(groups)
         number[group] = count
-        return NoiseSums(*rows, number)
+        return NoiseSums(rows[0], rows[1], rows[2], number)
 
     def __add__(self, other: NoiseSums) -> NoiseSums:
         return NoiseSums(

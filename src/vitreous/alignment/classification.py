@@ -20,9 +20,9 @@ class ClassifySettings:
     """How particles are classified in two dimensions. Angstrom, radian.
 
     `diameter` of the circular mask. `psi_step`: in-plane angles are this far apart (the nearest divisor of a turn). Origins within `shift_range`
-    of the present one are searched on a grid of `shift_step`, first at twice that step. `tau_fudge` multiplies the power of the signal that regularises each shell. `finest`:
-    resolution beyond which the images are not compared (None: as far as they go). `exact`: all alternatives at full band, otherwise the coarse pass prunes.
-    `batch`: particles per mini-batch of the online mode, None: all particles in each iteration.
+    of the present one are searched on a grid of `shift_step`, first at twice that step. `tau_fudge` multiplies the power of the signal that
+    regularises each shell. `finest`: resolution beyond which the images are not compared (None: as far as they go). `exact`: all alternatives at
+    full band, otherwise the coarse pass prunes. `batch`: particles per mini-batch of the online mode, None: all particles in each iteration.
     """
 
     classes: int = 50
@@ -50,11 +50,12 @@ class ClassifySettings:
 class Classification:
     """The state after `iteration` iterations.
 
-    `averages` [k, y, x]: class averages, protein bright, CTF corrected, on the scale of a projection that fits the images. `population` [k]: share of the particles. `resolution` [k] in angstrom: where
-    the spectral signal-to-noise ratio of the average falls below 1 (2 pixel sizes at best, infinite for an empty class). `signal_to_noise` [k, s] that ratio per shell.
-    `noise` [g, s]: noise variance per noise group and shell, mean |noise|^2 of a Fourier pixel of an unmasked image / pixels. `log_likelihood`
-    [iteration]: sum of the log evidence of all particles after each iteration. `changed` [iteration]: fraction of particles whose class changed.
-    `pruning_loss`: mean over the particles compared of (exact minus pruned log evidence), nan until it was measured.
+    `averages` [k, y, x]: class averages, protein bright, CTF corrected, on the scale of a projection that fits the images.
+    `population` [k]: share of the particles. `resolution` [k] in angstrom: where the spectral signal-to-noise ratio of the average falls below 1
+    (2 pixel sizes at best, infinite for an empty class). `signal_to_noise` [k, s] that ratio per shell. `noise` [g, s]: noise variance per noise
+    group and shell, mean |noise|^2 of a Fourier pixel of an unmasked image / pixels. `log_likelihood` [iteration]: sum of the log evidence of all
+    particles after each iteration. `changed` [iteration]: fraction of particles whose class changed. `pruning_loss`: mean over the particles
+    compared of (exact minus pruned log evidence), nan until it was measured.
     """
 
     iteration: int

@@ -52,15 +52,16 @@ def maximised_maps(
 ) -> MapModel:
     """Half maps, FSC and the next references of each class.
 
-    `independent` halves have references of their own, joined at low resolution; otherwise both halves share the map of all particles. `mask` is a soft solvent mask for the references (the same for
-    both halves), besides the sphere of `radius` pixels.
+    `independent` halves have references of their own, joined at low resolution; otherwise both halves share the map of all particles. `mask` is a
+    soft solvent mask for the references (the same for both halves), besides the sphere of `radius` pixels.
     """
     sphere = soft_sphere(box, radius, MASK_EDGE, dtype=np.float32)
     half_maps = np.zeros((2, classes, box, box, box), dtype=np.float32)
     references = np.zeros_like(half_maps)
     fsc = np.zeros((classes, box // 2 + 1))
     for number in range(classes):
-        halves = tuple(finished(sums.volumes.get((half, number)), exact, box) for half in (0, 1))
+        first, second = (finished(sums.volumes.get((half, number)), exact, box) for half in (0, 1))
+        halves = (first, second)
         half_maps[:, number] = solve(halves).half_maps
         inside = [half_maps[half, number] * sphere for half in (0, 1)]
         fsc[number] = fourier_shell_correlation(inside[0], inside[1], pixel_size).correlation

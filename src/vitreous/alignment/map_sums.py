@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MapSums:
-    """`volumes` by (half, class): sums of inserted slices as `Accumulator.sums` holds them; `mass` [2, k] particles; `scale` [2, m]: sums of (cross, model) of each micrograph.
+    """`volumes` by (half, class): sums of inserted slices as `Accumulator.sums` holds them; `mass` [2, k] particles; `scale` [2, m]:
+    sums of (cross, model) of each micrograph.
 
     `rows` [n] names the particles of `assignment`; `orientation` [n, 3, 3] their best orientations.
     """

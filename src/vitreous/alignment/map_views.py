@@ -1,7 +1,8 @@
 """Maps seen from the directions of a HEALPix grid: views that divide into finer ones.
 
-A view is numbered `class * directions + pixel` (nested numbering). Its frame is Ry(tilt) Rz(rot) Q, Q a small rotation that moves the whole grid, another one in each iteration; an image with in-plane angle
-psi has the orientation `Rz(psi) Ry(tilt) Rz(rot) Q`. Children are read in the frame nearest to their parent's, turned by their `twist`.
+A view is numbered `class * directions + pixel` (nested numbering). Its frame is Ry(tilt) Rz(rot) Q, Q a small rotation that
+moves the whole grid, another one in each iteration; an image with in-plane angle psi has the orientation `Rz(psi) Ry(tilt) Rz(rot) Q`. Children
+are read in the frame nearest to their parent's, turned by their `twist`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ READ_AT_A_TIME = 128
 
 @dataclass(frozen=True)
 class NoiseStartSums:
-    """`power` [g, r]: sum of |X|^2 over circles; `count` [g]; `data`, `weight` [k, r, h] of random subsets; `spectra` [n, r] mean |X|^2 of each of `rows` [n], of `group` [n]."""
+    """`power` [g, r]: sum of |X|^2 over circles; `count` [g]; `data`, `weight` [k, r, h] of random subsets; `spectra` [n, r]
+    mean |X|^2 of each of `rows` [n], of `group` [n]."""
 
     power: Float[np.ndarray, "g r"]
     count: Float[np.ndarray, " g"]

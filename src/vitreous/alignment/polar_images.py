@@ -40,7 +40,8 @@ class ImageSettings:
 class PolarImages:
     """n images of one noise group on the rings of `grid`.
 
-    `values` [n, r, h]: transforms X, masked, with the particle at `origin` [n, 2] (pixels, the origin of the file's convention that has been taken out already). `transfer` [n, r, h]: CTF.
+    `values` [n, r, h]: transforms X, masked, with the particle at `origin` [n, 2] (pixels, the origin of the file's
+    convention that has been taken out already). `transfer` [n, r, h]: CTF.
     `norm` [n]: noise of the image relative to that of its group; values are divided by it.
     """
 

@@ -1,7 +1,8 @@
 """The expectation step of 3D refinement: every particle against maps in all orientations, coarse to fine, or about the pose it had.
 
 Global: all directions of a coarse grid, all in-plane angles and shifts on few Fourier rings, in one matrix product; then only the likely cells, divided again and again.
-Local: the directions beside that of the particle's last pose, divided again and again. What is gathered are slices, one for each direction that any particle has: only these are inserted into the maps.
+Local: the directions beside that of the particle's last pose, divided again and again. What is gathered
+are slices, one for each direction that any particle has: only these are inserted into the maps.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import numpy as np
 
 from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.cells import (
-    MOST_CELLS,
     SHARE,
     Block,
     CellMatching,
@@ -55,9 +55,10 @@ MOST_FINE_CELLS = 16
 
 @dataclass(frozen=True)
 class PoseSearch:
-    """What is compared. HEALPix orders from `order` to `finest_order`; shifts within `reach` of the present origin, `shift_step` apart at `order`, half of that after each division but
-    not below `finest_shift` (pixels); Gaussian prior of `shift_deviation` pixels about the origin of the file. `rings` [pass]: the finest ring of each pass, the
-    last one for the finest. `local`: only beside the present pose. `turn` is Q of the whole grid.
+    """What is compared. HEALPix orders from `order` to `finest_order`; shifts within `reach` of the present origin, `shift_step` apart at `order`, half of
+    that after each division but not below `finest_shift` (pixels); Gaussian prior of `shift_deviation` pixels about the origin of the file.
+    `rings` [pass]: the finest ring of each pass, the last one for the finest. `local`: only beside the present pose. `turn` is Q of the whole
+    grid.
     """
 
     order: int
@@ -96,7 +97,8 @@ class PoseSearch:
 class PoseMatching:
     """`matching(rows) -> MapSums`. All rows of a call belong to one noise group, optics group and half set.
 
-    `references` [half][class]: transforms of the maps to align to; `population` [k]; images are compared on rings up to `search.rings[-1]` and inserted on all rings of `grid`.
+    `references` [half][class]: transforms of the maps to align to; `population` [k]; images are compared on rings up to
+    `search.rings[-1]` and inserted on all rings of `grid`.
     `noise` [2, g, r]; `group`, `half` (0, 1), `micrograph` [n]; `home` [n, 2] origins of the file and `assignment` the present poses; `scale` [m].
     """
 
@@ -220,7 +222,7 @@ class PoseMatching:
             data, weight = (values.reshape(-1, *self.grid.shape) for values in (gathered.data, gathered.weight))
             add_slices(accumulators[number], data, weight, frames, self.operators, self.grid)
         values = images.values
-        power = 2 * (values.real**2 + values.imag**2).sum(axis=(0, 2))
+        power = 2 * (np.real(values) ** 2 + np.imag(values) ** 2).sum(axis=(0, 2))
         unit = self.noise[half, group] / self.grid.weight
         groups = self.noise.shape[1]
         noise = [NoiseSums.of_group(groups, group, 0, *np.zeros((3, len(unit)))) for _ in (0, 1)]

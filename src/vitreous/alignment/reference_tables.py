@@ -42,7 +42,7 @@ class ReferenceTables:
         self.spectra = angular_spectrum(moved.reshape(-1, *grid.shape), self.band)
         self.columns = reference_columns(self.spectra, grid.angles)
         self.turns = turn_matrix(alternatives.psi, self.band)
-        self.power = power_spectra(references.real**2 + references.imag**2, self.power_band)
+        self.power = power_spectra(np.real(references) ** 2 + np.imag(references) ** 2, self.power_band)
         self.power_columns = reference_columns(self.power, grid.angles // 2)
         self.power_turns = turn_matrix(alternatives.psi, self.power_band, fold=2)
 
@@ -96,4 +96,4 @@ def circle_products(a: Complex[np.ndarray, "k r b"], b: Complex[np.ndarray, "k r
     """Per ring the sum over references and points of two functions given by their spectra."""
     m = np.arange(a.shape[-1])
     factor = np.where((m == 0) | (2 * m == points), 1.0, 2.0) / points
-    return ((a.real * b.real + a.imag * b.imag).sum(axis=0) * factor).sum(axis=1)
+    return ((np.real(a) * np.real(b) + np.imag(a) * np.imag(b)).sum(axis=0) * factor).sum(axis=1)

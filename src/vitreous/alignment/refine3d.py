@@ -1,7 +1,8 @@
 """Gold-standard refinement of one or more maps: orientations and shifts of all particles against references that only their own half set made.
 
-Each iteration compares every particle with the maps (`pose_matching`), inserts the slices that its posterior gathers, and makes new maps regularised by the FSC of the half sets
-(`map_averages`). Angular steps, shifts and the band of Fourier rings follow the resolution reached. The last iteration inserts all rings.
+Each iteration compares every particle with the maps (`pose_matching`), inserts the slices that its posterior gathers, and makes new maps
+regularised by the FSC of the half sets (`map_averages`). Angular steps, shifts and the band of Fourier rings follow the resolution reached. The
+last iteration inserts all rings.
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def refine3d(
 ) -> Refinement:
     """Run from `state`, or from `references` on the images' scale, until the resolution no longer rises or `settings.iterations` are done.
 
-    `mask` [z, y, x], soft, multiplies the references besides the sphere. `on_iteration` is given each new state. `progress` counts particles of all iterations that may be needed.
+    `mask` [z, y, x], soft, multiplies the references besides the sphere. `on_iteration` is given each new state. `progress` counts particles
+    of all iterations that may be needed.
     Raises DataProblem for images that alignment cannot take or numbers that are not finite.
     """
     workers = workers or LocalWorkers()

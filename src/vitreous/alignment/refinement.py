@@ -19,9 +19,11 @@ if TYPE_CHECKING:
 class RefineSettings:
     """How particles are aligned to one or more maps. Angstrom, radian.
 
-    `operators` [m, 3, 3] and `symmetry` of the point group. `diameter` of the mask on images and maps. `start_resolution`: the reference is low-pass filtered to this
-    before the first iteration, in both half sets. `order`: HEALPix order of the first, global search; `finest_order` of the last, local one. Origins within `shift_range` of the present ones.
-    `iterations`: at most so many. `tau_fudge` as for class averages. `finest`: resolution that is never passed. `half_sets`: independent halves (False: one map from all, as for ab-initio and classes).
+    `operators` [m, 3, 3] and `symmetry` of the point group. `diameter` of the mask on images and maps. `start_resolution`: the reference is
+    low-pass filtered to this before the first iteration, in both half sets. `order`: HEALPix order of the first, global search; `finest_order` of the last,
+    local one. Origins within `shift_range` of the present ones.
+    `iterations`: at most so many. `tau_fudge` as for class averages. `finest`: resolution that is never passed. `half_sets`: independent halves (False:
+    one map from all, as for ab-initio and classes).
     `local`: start from the poses of the particles with the searches of `finest_order`'s neighbourhood only, without a global one.
     """
 
@@ -71,8 +73,8 @@ class RefineStep:
 class Refinement:
     """The state after `iteration` iterations.
 
-    `half_maps` [2, k, z, y, x]: unmasked, unregularised maps of each half set and class. `references` [2, k, z, y, x]: regularised, masked: what the next iteration aligns
-    to. `fsc` [k, s] of the half maps inside the soft sphere. `noise` [2, g, s] as in a Classification. `scale` [m]: contrast of each micrograph.
+    `half_maps` [2, k, z, y, x]: unmasked, unregularised maps of each half set and class. `references` [2, k, z, y, x]: regularised, masked: what the next iteration
+    aligns to. `fsc` [k, s] of the half maps inside the soft sphere. `noise` [2, g, s] as in a Classification. `scale` [m]: contrast of each micrograph.
     """
 
     iteration: int

@@ -98,13 +98,19 @@ COMMANDS = (
         ("classify2d",),
         "classify2d",
         "Sort particles without poses into class averages",
-        "vitreous classify2d particles.star --classes 6 --iterations 3 --out classes",
+        "vitreous classify2d particles.star --classes 50 --out classes",
     ),
     Command(
         ("select",),
         "select",
         "Keep the particles of good classes",
         "vitreous select classes --out selected",
+    ),
+    Command(
+        ("abinitio",),
+        "abinitio",
+        "Make a first map from particles without poses, from several random starts",
+        "vitreous abinitio particles.star --starts 2 --iterations 3 --out initial",
     ),
     Command(
         ("refine",),

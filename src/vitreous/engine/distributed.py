@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 import vitreous
 from vitreous.engine.local import Progress
 from vitreous.engine.single_thread import SingleThread
+from vitreous.engine.slurm_queue import slurm_cluster
 from vitreous.engine.workers import IN_FLIGHT_PER_WORKER, OrderedWorkers, available_cores, in_order
 from vitreous.errors import SettingsProblem, VitreousError
 
@@ -31,6 +32,15 @@ Result = TypeVar("Result")
 
 PLACES = "local, tcp://host:port, or slurm"
 PATIENCE = 30.0  # seconds for a scheduler to answer, and for its workers to be there
+# Of Dask, for the processes that are started here: it would have them give memory back at every opportunity, only to take it again page by
+# page, and look at what they do a hundred times a second.
+CONFIGURATION = {
+    "distributed.nanny.pre-spawn-environ": dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1"
+    ),
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+}
 INSTALL = 'pip install "vitreous[cluster]"'
 
 
@@ -63,7 +73,7 @@ def dask_workers(cluster: str, workers: int | None = None) -> Iterator[DaskWorke
             client = stack.enter_context(Client(stack.enter_context(_local(workers)), set_as_default=False))
             _wait_for(client, workers or available_cores(), cluster)
         elif cluster == "slurm":
-            client = stack.enter_context(Client(stack.enter_context(_slurm(workers or 1)), set_as_default=False))
+            client = stack.enter_context(Client(stack.enter_context(slurm_cluster(workers or 1)), set_as_default=False))
             client.wait_for_workers(1)  # as long as the queue is
         else:
             client = stack.enter_context(_connected(cluster))
@@ -161,6 +171,7 @@ def _told(error: BaseException) -> VitreousError | None:
 
 
 def _local(workers: int | None) -> Any:
+    import dask.config as dask_config
     from distributed import LocalCluster
 
     options: dict[str, Any] = {
@@ -171,7 +182,7 @@ def _local(workers: int | None) -> Any:
         "silence_logs": logging.CRITICAL,
         "local_directory": tempfile.gettempdir(),
     }
-    with _children_deaf_to_interruptions():
+    with _children_deaf_to_interruptions(), dask_config.set(CONFIGURATION):
         return LocalCluster(**options)
 
 
@@ -188,25 +199,6 @@ def _children_deaf_to_interruptions() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def _slurm(workers: int) -> Any:
-    import dask.config as dask_config
-    from dask_jobqueue.slurm import SLURMCluster
-
-    said = dask_config.get("jobqueue.slurm")
-    missing = [name for name in ("cores", "memory") if said.get(name) is None]
-    if missing:
-        raise SettingsProblem(
-            f"--cluster slurm without {' and '.join(missing)} of a job",
-            "them in Dask's configuration",
-            "set jobqueue.slurm.cores and .memory, in a file or as DASK_JOBQUEUE__SLURM__CORES",
-        )
-    cluster = SLURMCluster(
-        processes=said["cores"], scheduler_options={"dashboard_address": ":0"}, silence_logs="critical"
-    )
-    cluster.scale(n=workers)
-    return cluster
 
 
 def _connected(address: str) -> Any:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,7 +98,8 @@ def polar_grid(box: int, last: int, *, extent: float, first: int = 1) -> PolarGr
 
     last = min(last, (box + 1) // 2 - 1)
     wanted = 2 * angular_band(last, extent, box)
-    return PolarGrid(box, first, last, 2 * int(scipy.fft.next_fast_len(wanted // 2, real=True)), extent)
+    half: Any = scipy.fft.next_fast_len(wanted // 2, real=True)
+    return PolarGrid(box, first, last, 2 * int(half), extent)
 
 
 def to_polar(images: Float[np.ndarray, "n y x"], grid: PolarGrid, *, threads: int = 1) -> Complex[np.ndarray, "n r h"]:
@@ -114,12 +115,13 @@ def from_polar(values: Complex[np.ndarray, "n r h"], grid: PolarGrid) -> Float[n
     points = np.stack([kx.ravel(), ky.ravel()], axis=-1) / grid.box
     weighted = values * (2 * grid.weight / grid.box**2).astype(np.float32)[:, None]  # 2: the other half of the circle
     flat = weighted.reshape(len(values), -1)
-    return np.ascontiguousarray(transform_at_adjoint(flat, points, (grid.box, grid.box), eps=EPS).real)
+    return np.ascontiguousarray(np.real(transform_at_adjoint(flat, points, (grid.box, grid.box), eps=EPS)))
 
 
 def whole_circle(values: Complex[np.ndarray, "... h"]) -> Float[np.ndarray, "... m"]:
     """x(theta) = Re X + Im X on the whole circle."""
-    return np.concatenate([values.real + values.imag, values.real - values.imag], axis=-1)
+    real, imaginary = np.real(values), np.imag(values)
+    return np.concatenate([real + imaginary, real - imaginary], axis=-1)
 
 
 def half_circle(circle: Float[np.ndarray, "... m"]) -> Complex[np.ndarray, "... h"]:

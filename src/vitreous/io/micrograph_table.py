@@ -62,7 +62,7 @@ class MicrographTable:
     @property
     def group_numbers(self) -> np.ndarray:
         """The number of each optics group in the file: int64 [groups]."""
-        return np.asarray(_optics_table(self)[NUMBER], dtype=np.int64)
+        return np.asarray(optics_table(self)[NUMBER], dtype=np.int64)
 
     def rows(self, selection: np.ndarray | slice) -> MicrographTable:
         """The selected micrographs, in the order given."""
@@ -105,7 +105,7 @@ def write_micrograph_table(path: str | os.PathLike[str], micrographs: Micrograph
     if len(micrographs) == 0:
         raise DataProblem(f"no micrographs to write to {path}", "at least one")
     others = {name: block for name, block in micrographs.others.items() if name not in (OPTICS, BLOCK)}
-    star = StarFile({OPTICS: _optics_table(micrographs), BLOCK: micrographs.table, **others})
+    star = StarFile({OPTICS: optics_table(micrographs), BLOCK: micrographs.table, **others})
     star.version = "30001"
     write_star(path, star)
 
@@ -128,7 +128,8 @@ def new_optics_block(groups: Sequence[OpticsGroup]) -> Table:
     return block.with_columns({PIXEL_SIZE: sizes, ORIGINAL_PIXEL_SIZE: sizes})
 
 
-def _optics_table(micrographs: MicrographTable) -> Table:
+def optics_table(micrographs: MicrographTable) -> Table:
+    """The optics block of these micrographs: as it was read, what the groups know brought up to date; a new one if there was none."""
     if micrographs.block is None:
         return new_optics_block([replace(group, box=None) for group in micrographs.optics])
     block, columns = micrographs.block, {}

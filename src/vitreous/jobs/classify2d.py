@@ -8,10 +8,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from vitreous.alignment.class_agreement import class_agreement, overall_agreement
 from vitreous.alignment.classification import Classification, ClassifySettings
+from vitreous.alignment.classify2d import classify2d
 from vitreous.conventions import Contrast
 from vitreous.engine.checkpoint import load_state, save_state
 from vitreous.engine.compilation import use_persistent_cache
+from vitreous.engine.workers import Workers
 from vitreous.errors import SettingsProblem
 from vitreous.io.mrc_stack import write_stack
 from vitreous.io.particles import write_particles
@@ -45,7 +48,7 @@ from vitreous.model.particles import Particles
 from vitreous.units import DEGREE
 
 STATE = "state.npz"
-SHIFT_RANGE = 0.1  # of the mask's diameter, unless a range is given
+SHIFT_RANGE = 0.2  # of the mask's diameter, unless a range is given
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Classify2D(ClusterOptions, ImageInput):
     psi_step
         Step of the in-plane angle in degrees; the nearest divisor of a turn is taken.
     shift_range
-        Origins are searched this far to each side, in angstrom; by default a tenth of the mask's diameter.
+        Origins are searched this far to each side, in angstrom; by default a fifth of the mask's diameter.
     shift_step
         Step of that search in angstrom; by default the pixel size, or of smaller pixels the multiple from 2 angstrom on.
     keep_shifts
@@ -117,11 +120,15 @@ class Classify2D(ClusterOptions, ImageInput):
         use_persistent_cache()
         particles = ready_particles(self, use_ctf=self.ctf, poses=False)
         settings = self.settings(particles)
-        state = self.classify(particles, settings, desk)
-        classes = classes_of(state, particles.pixel_size, settings.diameter)
+        with workers_of(self) as workers:
+            state = self.classify(particles, settings, workers, desk)
+            comparing = desk.progress("compare with the classes")
+            by_ring = class_agreement(particles, state, settings, workers=workers, progress=comparing)
+        agreement = overall_agreement(by_ring)[0]
+        classes = classes_of(state, agreement, particles.pixel_size, settings.diameter)
         place = desk.place or desk.folder
         write_classes(desk.folder, classes, place, state.signal_to_noise)
-        write_particles(desk.folder / PARTICLES, self.finished_particles(particles, settings, state, place))
+        write_particles(desk.folder / PARTICLES, self.finished_particles(particles, settings, state, agreement, place))
         outcome = Outcome(
             classification_findings(state, classes, settings), title=f"2D classification of {self.particles.name}"
         )
@@ -133,7 +140,7 @@ class Classify2D(ClusterOptions, ImageInput):
         box = classes.average.shape[-1]
         outcome.subtitle = f"{len(particles):,} particles, {settings.classes} classes, {state.iteration} iterations, {box} px of {particles.pixel_size:.4g} Å"
         outcome.tables = {"quality": dict(zip(classes.number.tolist(), classes.quality.score.tolist()))}
-        outcome.sections = classification_sections(outcome, state, classes, settings)
+        outcome.sections = classification_sections(outcome, state, classes, settings, agreement)
         return outcome
 
     def settings(self, particles: Particles) -> ClassifySettings:
@@ -169,10 +176,10 @@ class Classify2D(ClusterOptions, ImageInput):
             seed=self.seed,
         )
 
-    def classify(self, particles: Particles, settings: ClassifySettings, desk: Desk) -> Classification:
+    def classify(
+        self, particles: Particles, settings: ClassifySettings, workers: Workers, desk: Desk
+    ) -> Classification:
         """The state after the last iteration; goes on from the state that an interrupted run has left in the folder."""
-        from vitreous.alignment.classify2d import classify2d
-
         kept = desk.folder / STATE
         state = load_state(kept, Classification) if kept.is_file() else None
         start = start_particles(particles, keep_shifts=self.keep_shifts, path=self.particles)
@@ -181,24 +188,23 @@ class Classify2D(ClusterOptions, ImageInput):
         elif state.iteration >= settings.iterations:
             return state
         keep = partial(keep_state, particles=particles, path=self.particles, folder=desk.folder)
-        with workers_of(self) as workers:
-            return classify2d(
-                start,
-                settings,
-                state=state,
-                workers=workers,
-                progress=desk.progress("classify"),
-                on_iteration=keep,
-            )
+        return classify2d(
+            start, settings, state=state, workers=workers, progress=desk.progress("classify"), on_iteration=keep
+        )
 
     def finished_particles(
-        self, particles: Particles, settings: ClassifySettings, state: Classification, place: Path
+        self,
+        particles: Particles,
+        settings: ClassifySettings,
+        state: Classification,
+        agreement: np.ndarray,
+        place: Path,
     ) -> Particles:
         """What particles.star says."""
         contrast = particles.contrast if self.contrast == "file" else settings.contrast
         datadir = () if self.datadir is None else (self.datadir,)
         named = lasting_names(replace(particles, contrast=Contrast(contrast)), self.particles, place, datadir)
-        return assigned_particles(named, state.assignment)
+        return assigned_particles(named, state.assignment, agreement)
 
 
 def keep_state(state: Classification, *, particles: Particles, path: Path, folder: Path) -> None:

@@ -15,18 +15,22 @@ from vitreous.jobs.svg import resolution_label
 TILE = 128  # pixels: twice what a phone shows
 
 
-def class_gallery(classes: Classes, places: Sequence[int], heading: str = "", caption: str = "") -> Gallery:
-    """A gallery of the classes at these places, in this order."""
-    return Gallery([class_tile(classes, int(place)) for place in places], heading, caption, round=True)
+def class_gallery(
+    classes: Classes, places: Sequence[int], heading: str = "", caption: str = "", *, kept: np.ndarray | None = None
+) -> Gallery:
+    """A gallery of the classes at these places, in this order. `kept` [k]: how many particles of each class were kept."""
+    tiles = [class_tile(classes, int(place), None if kept is None else int(kept[place])) for place in places]
+    return Gallery(tiles, heading, caption, round=True)
 
 
-def class_tile(classes: Classes, place: int) -> Tile:
-    """One class: its average cut to the mask, its number, how many particles it has and its resolution."""
+def class_tile(classes: Classes, place: int, kept: int | None = None) -> Tile:
+    """One class: its average cut to the mask, its number, how many particles it has (and how many of them were `kept`) and its resolution."""
     number, count = int(classes.number[place]), int(classes.quality.count[place])
+    shown = value_text(count) if kept in (None, count) else f"{value_text(kept)} of {value_text(count)}"
     resolution = resolution_text(float(classes.resolution[place]))
     picture = grey_picture(within_mask(classes.average[place], classes.diameter / classes.pixel_size), size=TILE)
     alt = f"Average of class {number}: {count} particles" + (f", {resolution}" if resolution else "")
-    lines = (f"class {number}", f"{value_text(count)} · {resolution}" if resolution else value_text(count))
+    lines = (f"class {number}", f"{shown} · {resolution}" if resolution else shown)
     return Tile(picture, alt, lines)
 
 

@@ -67,12 +67,14 @@ def start_particles(particles: Particles, *, keep_shifts: bool, path: Path) -> P
     return replace(particles, pose=Pose(np.zeros_like(particles.pose.euler), particles.pose.shift))
 
 
-def refuse_unusable_images(particles: Particles, path: Path, progress: Progress = silent) -> None:
-    """Raise DataProblem naming the first image that holds NaN or infinities, or one value only."""
+def refuse_unusable_images(
+    particles: Particles, path: Path, progress: Progress = silent, *, rows: np.ndarray | None = None
+) -> None:
+    """Raise DataProblem naming the first image (of all, or of these rows) that holds NaN or infinities, or one value only."""
     assert particles.images is not None
-    done = 0
-    for rows in chunks(np.arange(len(particles)), chunk_size(particles.images.shape[-1])):
-        images = particles.images.read(slice(int(rows[0]), int(rows[-1]) + 1))
+    looked_at, done = np.arange(len(particles)) if rows is None else rows, 0
+    for rows in chunks(looked_at, chunk_size(particles.images.shape[-1])):
+        images = particles.images.read(rows)
         low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
         broken = ~(np.isfinite(low) & np.isfinite(high))
         for wrong, what in ((broken, "holds NaN or infinite values"), (low == high, "has one value in all its pixels")):
@@ -83,7 +85,7 @@ def refuse_unusable_images(particles: Particles, path: Path, progress: Progress 
                     "remove this row",
                 )
         done += len(rows)
-        progress(done, len(particles))
+        progress(done, len(looked_at))
 
 
 def particle_name(particles: Particles, row: int, path: Path) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 
 from vitreous.alignment.classification import Classification, ClassifySettings
 from vitreous.jobs.classify2d_gallery import class_gallery, resolution_text
+from vitreous.jobs.classify2d_quality import PARTS
 from vitreous.jobs.classify2d_tables import Classes
 from vitreous.jobs.curves import Points, Series, Threshold, histogram, line_plot, scatter_plot
 from vitreous.jobs.job import Finding, Outcome
@@ -131,14 +132,14 @@ def edge_share(state: Classification, settings: ClassifySettings) -> float:
 
 
 def classification_sections(
-    outcome: Outcome, state: Classification, classes: Classes, settings: ClassifySettings
+    outcome: Outcome, state: Classification, classes: Classes, settings: ClassifySettings, agreement: np.ndarray
 ) -> list[Section]:
     """All sections, with the findings that are not in the headline."""
     further = [one.key for one in outcome.findings if one.key not in (*outcome.headline, *CERTAINTY)]
     return [
         classes_section(classes),
         replace(course_section(state), numbers=outcome.numbers(further)),
-        replace(certainty_section(state), numbers=outcome.numbers(CERTAINTY)),
+        replace(certainty_section(state, agreement), numbers=outcome.numbers(CERTAINTY)),
         origin_section(state, settings),
         quality_section(state, classes),
     ]
@@ -183,15 +184,22 @@ def course_section(state: Classification) -> Section:
     return Section("How it went", figures=figures)
 
 
-def certainty_section(state: Classification) -> Section:
+def certainty_section(state: Classification, agreement: np.ndarray) -> Section:
     """How sure classes and poses are."""
     assignment = state.assignment
     shown = (
         (
+            agreement,
+            "agreement with the class",
+            "Agreement with the others of the class",
+            "Correlation of each image with the average of the others of its class, mean over the rings that carry signal. Two humps are two kinds of images: "
+            "those that agree hold the particle.",
+        ),
+        (
             assignment.log_evidence,
             "log evidence (nat)",
             "Evidence of the particles",
-            "How much better each particle is explained by the classes than by noise alone. Images without a particle lie at the left end.",
+            "How much better each particle is explained by the classes than by noise alone. Its own noise and strong contrast raise it.",
         ),
         (
             assignment.class_probability,
@@ -288,29 +296,15 @@ def quality_section(state: Classification, classes: Classes) -> Section:
 def class_table(classes: Classes, places: np.ndarray) -> Table:
     """A row a class: the score and its parts."""
     quality = classes.quality
-    headings = (
-        "class",
-        "particles",
-        "share",
-        "resolution",
-        "quality",
-        "detail",
-        "evidence",
-        "compactness",
-        "certainty",
-        "size",
-        "log evidence (nat)",
-    )
+    headings = ("class", "particles", "share", "resolution", "quality", *PARTS, "mean agreement", "mean log evidence")
     rows = [
         (
             str(classes.number[i]),
             int(quality.count[i]),
             f"{classes.share[i]:.1%}",
             resolution_text(float(classes.resolution[i])) or None,
-            *(
-                f"{getattr(quality, name)[i]:.2f}"
-                for name in ("score", "detail", "evidence", "compactness", "certainty", "size")
-            ),
+            *(f"{getattr(quality, name)[i]:.2f}" for name in ("score", *PARTS)),
+            f"{quality.mean_agreement[i]:.3f}",
             f"{quality.mean_evidence[i]:.1f}",
         )
         for i in places.tolist()
@@ -319,8 +313,8 @@ def class_table(classes: Classes, places: np.ndarray) -> Table:
 
 
 QUALITY = (
-    "The quality of a class is the geometric mean of five numbers from 0 to 1: detail (the finest frequency at which the average has more signal "
-    "than noise), evidence (what its particles gain by being of this class instead of noise), both relative to the best classes; compactness (no "
-    "variance at the edge of the mask, where neighbours and edges show); certainty (the mean probability with which particles belong to it); and size "
-    "(how far above the noise of few particles it is). A class that fails in one of them fails."
+    "The quality of a class is the geometric mean of five numbers from 0 to 1: information (what the average tells above its noise) and agreement (of each "
+    "particle with the others of the class), both relative to the best classes; mass (the integrated density against the median, which all views of one "
+    "molecule share); compactness (no variance at the edge of the mask, where neighbours and edges show); and certainty (the mean probability with which "
+    "particles belong to it). A class that fails in one of them fails."
 )

@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 AVERAGES, PARTICLES, CLASSES = "averages.mrcs", "particles.star", "classes.star"
 CLASS = "rlnClassNumber"
 EVIDENCE = "rlnLogLikeliContribution"
+AGREEMENT = "vitreousAgreement"
 NO_RESOLUTION = 999.0  # RELION's number, in angstrom, for none at all
 
 
 # --- particles --------------------------------------------------------------------------------------------------------
 
 
-def assigned_particles(particles: Particles, assignment: Assignment) -> Particles:
+def assigned_particles(particles: Particles, assignment: Assignment, agreement: Float[np.ndarray, " n"]) -> Particles:
     """The particles with their classes (from 1; 0: in none), in-plane angles, origins and how sure these are.
 
     RELION's columns where it has one: `rlnNrOfSignificantSamples` is exp(entropy), the number of alternatives in play. Ours: the
-    probability of the class, the entropy in nat, and standard deviations of the in-plane angle in degrees and of the origin in angstrom.
+    probability of the class, the entropy in nat, standard deviations of the in-plane angle in degrees and of the origin in angstrom, and the
+    `agreement` with the others of the class.
     """
     table = particles.table.with_columns(
         {
@@ -52,6 +54,7 @@ def assigned_particles(particles: Particles, assignment: Assignment) -> Particle
             "vitreousEntropy": assignment.entropy.round(5),
             "vitreousPsiError": (assignment.angle_deviation / DEGREE).round(4),
             "vitreousOriginError": assignment.shift_deviation.round(4),
+            AGREEMENT: agreement.round(6),
         }
     )
     psi = np.mod(assignment.pose.euler[:, 2] + np.pi, 2 * np.pi) - np.pi
@@ -105,9 +108,11 @@ class Classes:
         return replace(self, quality=self.quality.rows(selection), **chosen)
 
 
-def classes_of(state: Classification, pixel_size: float, diameter: float) -> Classes:
+def classes_of(
+    state: Classification, agreement: Float[np.ndarray, " n"], pixel_size: float, diameter: float
+) -> Classes:
     """The classes of a classification with a mask of `diameter` angstrom."""
-    quality = class_quality(state, pixel_size, diameter)
+    quality = class_quality(state, agreement, pixel_size, diameter)
     return Classes(
         np.arange(1, len(state.averages) + 1),
         quality.count / max(1, quality.count.sum()),
@@ -122,11 +127,12 @@ def classes_of(state: Classification, pixel_size: float, diameter: float) -> Cla
 _QUALITY = {  # column of classes.star: field of ClassQuality
     "vitreousParticles": "count",
     "vitreousQuality": "score",
-    "vitreousDetail": "detail",
-    "vitreousEvidence": "evidence",
-    "vitreousCompactness": "compactness",
-    "vitreousCertainty": "certainty",
-    "vitreousSize": "size",
+    "vitreousQualityInformation": "information",
+    "vitreousQualityAgreement": "agreement",
+    "vitreousQualityMass": "mass",
+    "vitreousQualityCompactness": "compactness",
+    "vitreousQualityCertainty": "certainty",
+    "vitreousMeanAgreement": "mean_agreement",
     "vitreousMeanLogEvidence": "mean_evidence",
 }
 _SHARE, _RESOLUTION = "rlnClassDistribution", "rlnEstimatedResolution"

@@ -25,7 +25,7 @@ from vitreous.picking.extraction import Recipe, brightness, cut_boxes, dust_pixe
 
 FOLDER = "particles"  # in the job folder: NAME.mrcs and NAME.json
 LABEL = "vitreous extract"
-CUT_BYTES = 4 * 2**20  # of boxes that are worked on at a time: they and what is made of them stay in the processor's cache
+CUT_BYTES = 4 * 2**20  # of boxes at a time: they and what is made of them stay in the cache
 FILE = "file"  # in NAME.json, beside the record: which bytes and which pixels it was made of
 
 

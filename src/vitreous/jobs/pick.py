@@ -35,7 +35,7 @@ from vitreous.units import DEGREE
 
 RECORDED = 64  # input files whose contents are part of the provenance
 MOST_WORKERS = 8
-BLOB_THRESHOLD = 4.5
+BLOB_THRESHOLD = 4.0
 RESOLUTION = 20.0  # angstrom
 DETAILS = 12  # of templates: what is finer than so many parts of the disc is not needed to find particles
 SAMPLES = 5  # voxels of a map, before it is projected, in the resolution
@@ -75,7 +75,7 @@ class Pick:
     contrast
         raw: protein is dark, as micrographs are recorded. inverted: protein is bright.
     threshold
-        Least significance in standard deviations of the noise; by default 4.5, and with templates 5 to 6, as their number
+        Least significance in standard deviations of the noise; by default 4, and with templates 5 to 6, as their number
         and that of the pixels say.
     highest
         Largest significance; what stands out more is contamination. By default there is no limit.

@@ -29,7 +29,7 @@ from vitreous.picking.working_image import working_image
 
 FOLDER = "micrographs"  # in the job folder: NAME.json
 FILE = "file"  # in NAME.json, beside the row: which bytes it was made of
-DIGITS = 4
+DIGITS = 6
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,11 @@ def _new_row(item: PickItem, file: MicrographFile, task: PickTask) -> PickRow:
         reversed_contrast=selected.reversed_contrast,
         seconds=time.perf_counter() - started,
     )
+    content = plain(row.as_json())
     with atomic_path(task.folder / FOLDER / f"{item.name}.json") as path:
-        content = plain({FILE: _identity(file), **row.as_json()})
-        path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return row
+        text = json.dumps({FILE: plain(_identity(file)), **content}, ensure_ascii=False, allow_nan=False)
+        path.write_text(text + "\n", encoding="utf-8")
+    return PickRow.from_json(content)  # as a run that goes on reads it, to the last digit
 
 
 def _identity(file: MicrographFile) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from vitreous.alignment.held_out import HeldOutEvidence, held_out_evidence
 from vitreous.alignment.refinement import Refinement, RefineSettings
 from vitreous.conventions import Contrast
 from vitreous.engine.checkpoint import load_state, save_state
@@ -22,7 +23,7 @@ from vitreous.io.particles import write_particles
 from vitreous.jobs.classify2d_input import refuse_unusable_images, shift_step
 from vitreous.jobs.classify2d_tables import lasting_names
 from vitreous.jobs.cluster import ClusterOptions, workers_of
-from vitreous.jobs.job import Desk, Outcome
+from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.localres import LABEL
 from vitreous.jobs.map_products import MapAnalysis, analyse
 from vitreous.jobs.particle_input import ParticleInput, declared_contrast, header_warning, ready_particles, stacks_of
@@ -39,7 +40,13 @@ from vitreous.jobs.refine3d_files import (
     save_class_maps,
     write_model,
 )
-from vitreous.jobs.refine3d_findings import ClassResult, finished_findings, refinement_warnings, trusted_resolution
+from vitreous.jobs.refine3d_findings import (
+    ClassResult,
+    Finished,
+    finished_findings,
+    refinement_warnings,
+    trusted_resolution,
+)
 from vitreous.jobs.refine3d_input import (
     LEAST_SYMMETRY,
     StartMaps,
@@ -59,7 +66,7 @@ from vitreous.jobs.refine_ctf_tables import micrographs_of
 from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.reconstruction.local_resolution import LocalResolution, local_resolution
-from vitreous.reconstruction.orientations import orientation_coverage
+from vitreous.reconstruction.orientations import OrientationCoverage, orientation_coverage
 
 DEFOCUS = "defocus.npz"
 SHIFT_RANGE = 0.1  # of the mask's diameter, unless a range is given
@@ -193,10 +200,15 @@ class Refine(ClusterOptions, ParticleInput):
         if earlier is None:
             maps = self.made_ready(maps, particles, settings)
         refined, state = self.refine(particles, maps, settings, earlier, desk)
-        results = self.results(state, settings, refined, desk)
+        evidence = self.evidence(refined, state, settings, desk)
+        results = self.results(state, settings, refined, evidence, desk)
         self.save(refined, state, settings, results, desk)
-        notes = [*maps.notes, *self.half_set_notes(drawn)]
-        return self.outcome(refined, state, settings, results, notes, desk)
+        finished = Finished(state, settings, results, self.views(state), evidence)
+        outcome = self.outcome(refined, finished)
+        outcome.findings.append(self.reference_finding(maps))
+        outcome.warnings += [*maps.notes, *self.half_set_notes(drawn), *header_warning(particles)]
+        outcome.sections = refinement_sections(outcome, finished, desk.folder)
+        return outcome
 
     # --- what it starts from ---
 
@@ -269,7 +281,9 @@ class Refine(ClusterOptions, ParticleInput):
                 )
         width = maps.maps.shape[-1] * particles.pixel_size
         periods = 2 * width / settings.diameter
-        return StartMaps(several_maps(maps.maps, self.classes, operators, periods, self.seed), tuple(notes))
+        return replace(
+            maps, maps=several_maps(maps.maps, self.classes, operators, periods, self.seed), notes=tuple(notes)
+        )
 
     def earlier_state(self, particles: Particles) -> Refinement | None:
         """The state that --continue-from names, if it is one of these particles."""
@@ -344,8 +358,25 @@ class Refine(ClusterOptions, ParticleInput):
 
     # --- what comes of it ---
 
+    def evidence(
+        self, particles: Particles, state: Refinement, settings: RefineSettings, desk: Desk
+    ) -> HeldOutEvidence | None:
+        """What the map of one half says of the images of the other; None where both were aligned to one map."""
+        if not settings.half_sets:
+            return None
+        start = start_poses(particles, local=False, path=self.particles)
+        with workers_of(self) as workers:
+            return held_out_evidence(
+                start, state, settings, workers=workers, progress=desk.progress("evidence of the other half")
+            )
+
     def results(
-        self, state: Refinement, settings: RefineSettings, particles: Particles, desk: Desk
+        self,
+        state: Refinement,
+        settings: RefineSettings,
+        particles: Particles,
+        evidence: HeldOutEvidence | None,
+        desk: Desk,
     ) -> list[ClassResult]:
         """The maps of each class, and how far they can be trusted."""
         made, start = [], None if self.continue_from is not None else settings.start_resolution
@@ -353,7 +384,7 @@ class Refine(ClusterOptions, ParticleInput):
         for index in range(state.half_maps.shape[1]):
             first, second = (np.ascontiguousarray(state.half_maps[half, index]) for half in (0, 1))
             analysis = analyse((first, second), (first + second) / 2, particles.pixel_size, seed=self.seed)
-            resolution = trusted_resolution(analysis.curves, start)
+            resolution = trusted_resolution(analysis.curves, start, evidence)
             local = None
             if resolution is not None and not np.array_equal(first, second):
                 local = self.local_values(analysis)
@@ -418,38 +449,36 @@ class Refine(ClusterOptions, ParticleInput):
             "if these were refined together, the FSC is too good."
         ]
 
-    def outcome(
-        self,
-        particles: Particles,
-        state: Refinement,
-        settings: RefineSettings,
-        results: Sequence[ClassResult],
-        notes: Sequence[str],
-        desk: Desk,
-    ) -> Outcome:
-        operators = point_group(self.symmetry).operators
-        views = orientation_coverage(
-            view_direction(matrix_from_euler(state.assignment.pose.euler)), operators=operators
+    def views(self, state: Refinement) -> OrientationCoverage:
+        directions = view_direction(matrix_from_euler(state.assignment.pose.euler))
+        return orientation_coverage(directions, operators=point_group(self.symmetry).operators)
+
+    def reference_finding(self, maps: StartMaps) -> Finding:
+        """What it began with, and what was done to that."""
+        begun = [path.name for path in self.reference] or [f"state of {self.continue_from}"]
+        value = ", ".join([*begun, *maps.changes])
+        return Finding(
+            "reference",
+            "reference",
+            value,
+            "",
+            f"What it began with; a reference is brought to the grid and contrast of the images and filtered to {self.start_resolution:g} Å.",
         )
-        outcome = Outcome(finished_findings(state, settings, results, views))
+
+    def outcome(self, particles: Particles, finished: Finished) -> Outcome:
+        """Everything but the sections of the report."""
+        outcome = Outcome(finished_findings(finished), refinement_warnings(finished))
         kind = "3D refinement" if self.classes == 1 else "3D classification"
         outcome.title = f"{kind} of {self.particles.name}"
-        box = state.half_maps.shape[-1]
+        box = finished.state.half_maps.shape[-1]
         outcome.subtitle = (
             f"{len(particles):,} particles, {self.symmetry}, {box} px of {particles.pixel_size:.4g} Å"
             + ("" if self.classes == 1 else f", {self.classes} classes")
         )
         outcome.headline = HEADLINE
-        outcome.warnings = [
-            *refinement_warnings(state, settings, results, views),
-            *notes,
-            *header_warning(particles),
-        ]
         outcome.inputs = stacks_of(particles)
-        tables = {"pixel_size_angstrom": particles.pixel_size}
-        for result in results:
+        for result in finished.results:
             own = result.analysis.tables()
-            outcome.tables |= own if len(results) == 1 else {f"class{result.number}_{key}": own[key] for key in own}
-        outcome.tables |= tables
-        outcome.sections = refinement_sections(outcome, state, settings, results, views, desk.folder)
+            outcome.tables |= own if self.classes == 1 else {f"class{result.number}_{key}": own[key] for key in own}
+        outcome.tables |= {"pixel_size_angstrom": particles.pixel_size}
         return outcome

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitreous.alignment.held_out import HeldOutEvidence
 from vitreous.alignment.refinement import Refinement, RefineSettings
 from vitreous.geometry.orientation_grid import mean_spacing_deg
 from vitreous.jobs.job import Finding
@@ -17,10 +19,18 @@ from vitreous.reconstruction.local_resolution import LocalResolution
 from vitreous.reconstruction.orientations import OrientationCoverage
 from vitreous.units import DEGREE
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 # Half maps of one reference agree up to the resolution that it was filtered to, whatever the images hold, and a little beyond: the filter has an edge.
 BEYOND_START = 0.85
 DISAGREE = 0.9  # FSC that half maps of one particle have at low resolution
 UNEVEN = 0.5  # of the view efficiency that as many random views would have
+MANY_UNEXPLAINED = 0.1  # of the images
+APART, LEAST_IMAGES = (
+    4.0,
+    50,
+)  # two heaps of images: standard deviations between their means, and how many images show them
 UNSURE = 0.05  # mean largest probability below which poses are not known
 
 
@@ -36,25 +46,69 @@ class ClassResult:
     local: LocalResolution | None = None
 
 
-def trusted_resolution(curves: FscCurves, start_resolution: float | None) -> float | None:
-    """The resolution of half maps that both began with one map filtered to `start_resolution` (angstrom; None: they did not).
+@dataclass(frozen=True)
+class Finished:
+    """A finished refinement: its last state, what was asked for, its classes, where the views come from, and what the map of each half says of the images
+    of the other (None where both were aligned to one map).
+    """
 
-    What the half maps have in common up to there they may have from the reference. Only agreement that is clearly finer (by the edge of that
-    filter, 15 %) can come from the images.
+    state: Refinement
+    settings: RefineSettings
+    results: Sequence[ClassResult]
+    views: OrientationCoverage
+    evidence: HeldOutEvidence | None
+
+    @property
+    def explained(self) -> Explained | None:
+        return explained_images(self.state.assignment.log_evidence)
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Images parted by their log evidence into two heaps: `level` in nat between them, `count` of images below it."""
+
+    level: float
+    count: int
+
+
+def explained_images(evidence: Float[np.ndarray, " n"]) -> Explained | None:
+    """The level that parts images which the map explains from those that it does not; None if they are one heap.
+
+    Otsu's level (1979, doi:10.1109/TSMC.1979.4310076) makes the variance between two groups largest. Two heaps are seen if their means are 4 standard
+    deviations apart: the halves of one Gaussian are 2.7 apart, those of an even spread 3.5.
+    """
+    values = np.sort(evidence[np.isfinite(evidence)])
+    count = len(values)
+    if count < LEAST_IMAGES or values[0] == values[-1]:
+        return None
+    below = np.arange(1, count)
+    total = np.cumsum(values)[:-1]
+    low, high = total / below, (values.sum() - total) / (count - below)
+    split = int(np.argmax(below * (count - below) * (high - low) ** 2))
+    deviation = np.sqrt((values[: split + 1].var() + values[split + 1 :].var()) / 2)
+    if high[split] - low[split] < APART * deviation:
+        return None
+    return Explained(float((values[split] + values[split + 1]) / 2), split + 1)
+
+
+def trusted_resolution(
+    curves: FscCurves, start_resolution: float | None, evidence: HeldOutEvidence | None = None
+) -> float | None:
+    """The resolution in angstrom of half maps, None where their agreement is no evidence of anything in the images.
+
+    Two halves that begin with one map filtered to `start_resolution` (None: they did not) agree up to there, and by the edge of that filter (15 %) beyond,
+    whatever the images hold. And if the map of one half says nothing about the images of the other, `evidence`,
+    then whatever the halves agree on did not come from the images.
     """
     value = curves.resolution().value
-    if value is None or start_resolution is None or value < BEYOND_START * start_resolution:
-        return value
-    return None
+    if value is None or (evidence is not None and not evidence.shows_signal):
+        return None
+    return value if start_resolution is None or value < BEYOND_START * start_resolution else None
 
 
-def finished_findings(
-    state: Refinement,
-    settings: RefineSettings,
-    results: Sequence[ClassResult],
-    views: OrientationCoverage,
-) -> list[Finding]:
+def finished_findings(finished: Finished) -> list[Finding]:
     """Every number of a refinement that is printed."""
+    state, settings, results = finished.state, finished.settings, finished.results
     assignment, main = state.assignment, results[0]
     halves = [int((state.half_set == half).sum()) for half in (1, 2)]
     setting = [
@@ -89,10 +143,11 @@ def finished_findings(
         maps = class_findings(results)
     return [
         *maps,
+        *evidence_findings(finished),
         *setting,
         *step_findings(state),
         *certainty_findings(state),
-        *view_findings(views),
+        *view_findings(finished.views),
         hand_finding(),
     ]
 
@@ -105,7 +160,7 @@ def map_findings(result: ClassResult, *, independent: bool) -> list[Finding]:
         else "Where the FSC of the half maps falls below 0.143. Both halves were aligned to one map: this figure is too good."
     )
     if result.resolution is None:
-        meaning = "None: the half maps agree no further than the reference that both began with."
+        meaning = "None: what the half maps agree on did not come from the images."
     found = []
     for finding in result.analysis.findings():
         if finding.key == "resolution_angstrom":
@@ -129,6 +184,33 @@ def local_findings(local: LocalResolution | None) -> list[Finding]:
             f"Of half the voxels in the mask, at FSC 0.5 in windows of {local.window:.0f} Å; of a tenth {best:.1f} Å or finer, of a tenth {worst:.1f} Å or coarser.",
         )
     ]
+
+
+def evidence_findings(finished: Finished) -> list[Finding]:
+    """What the images say of the map."""
+    evidence, explained, found = finished.evidence, finished.explained, []
+    if evidence is not None:
+        found.append(
+            Finding(
+                "held_out_evidence",
+                "held-out evidence",
+                evidence.mean,
+                "nat",
+                f"How much better the map of the other half set explains an image than noise does: mean of {evidence.count}, ± {evidence.error:.2g}. "
+                "Of images without the particle it is 0 or less.",
+            )
+        )
+    if explained is not None:
+        found.append(
+            Finding(
+                "unexplained_images",
+                "unexplained images",
+                explained.count,
+                "",
+                f"They are a heap of their own, below a log evidence of {explained.level:.0f} nat: the map explains them hardly better than noise does.",
+            )
+        )
+    return found
 
 
 def class_findings(results: Sequence[ClassResult]) -> list[Finding]:
@@ -253,14 +335,17 @@ def hand_finding() -> Finding:
     )
 
 
-def refinement_warnings(
-    state: Refinement,
-    settings: RefineSettings,
-    results: Sequence[ClassResult],
-    views: OrientationCoverage,
-) -> list[str]:
+def refinement_warnings(finished: Finished) -> list[str]:
     """What must not be overlooked, a sentence or two each."""
+    state, settings, results = finished.state, finished.settings, finished.results
+    evidence, explained = finished.evidence, finished.explained
     found: list[str] = []
+    if evidence is not None and not evidence.shows_signal:
+        found.append(
+            "The images do not show this particle: the map of the other half set explains them no better than noise does "
+            f"({evidence.mean:.2f} ± {evidence.error:.2f} nat an image). "
+            "What the half maps agree on, they have from the reference."
+        )
     for result in results:
         name = "" if len(results) == 1 else f"Class {result.number}: "
         found += [name + sentence for sentence in map_warnings(result, settings)]
@@ -278,7 +363,12 @@ def refinement_warnings(
                 else "with --half-sets file."
             )
         )
-    return found + pose_warnings(state, settings) + view_warnings(views)
+    if explained is not None and explained.count > MANY_UNEXPLAINED * len(state.assignment):
+        found.append(
+            f"{explained.count:,} of {len(state.assignment):,} images are hardly better explained by the map than by noise: ice, carbon, broken particles. "
+            "`vitreous classify2d` tells them without a map."
+        )
+    return found + pose_warnings(state) + view_warnings(finished.views)
 
 
 def map_warnings(result: ClassResult, settings: RefineSettings) -> list[str]:
@@ -289,9 +379,8 @@ def map_warnings(result: ClassResult, settings: RefineSettings) -> list[str]:
     if result.resolution is None:
         seen = result.analysis.resolution
         found.append(
-            f"No resolution: the half maps agree to {seen}, and up to {settings.start_resolution:g} Å both have that from the reference. "
-            "The images add nothing of their own: they are noise, another particle, or their CTFs, pixel size or symmetry are wrong. "
-            "`vitreous check` on particles.star tells what can be told."
+            f"No resolution: the half maps agree to {seen}, which they may have from the reference that both began with ({settings.start_resolution:g} Å). "
+            "The images are noise or of another particle, or their CTFs, pixel size or symmetry are wrong: `vitreous check` on particles.star tells what can be told."
         )
         return found
     coarse = correlation_at(curves.best, max(settings.start_resolution, 2 * result.resolution), curves.frequency)
@@ -307,7 +396,7 @@ def map_warnings(result: ClassResult, settings: RefineSettings) -> list[str]:
     return found
 
 
-def pose_warnings(state: Refinement, settings: RefineSettings) -> list[str]:
+def pose_warnings(state: Refinement) -> list[str]:
     """What is odd about the poses: hardly known, at the edge of the search, classes run empty."""
     assignment, found = state.assignment, []
     mean = float(np.mean(assignment.probability))

@@ -35,26 +35,27 @@ DIFFERENT_SCALE = 1.5  # factor between the greys of reference and images that i
 
 @dataclass(frozen=True)
 class StartMaps:
-    """`maps` [k, z, y, x] on the grid of the images but on their own scale of grey; `notes`: what was done to them, a sentence each."""
+    """`maps` [k, z, y, x] on the grid of the images; `changes`: what was done to them, a few words each; `notes`: what is odd about them, a sentence each."""
 
     maps: np.ndarray
+    changes: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 def read_start_maps(paths: Sequence[Path], box: int, pixel_size: float, own_pixel_size: float | None) -> StartMaps:
     """The maps of the files on `box` voxels of `pixel_size` angstrom; `own_pixel_size` replaces that of their headers."""
-    maps, notes = [], []
+    maps, changes = [], []
     for path in paths:
         volume = read_reference(path, own_pixel_size)
         if not np.ptp(volume.data) > 0:
             raise DataProblem(f"{path} has one value in all voxels", "a map of the particle")
         other = abs(volume.pixel_size / pixel_size - 1) > SAME
         if other or volume.box != box:
-            notes.append(
-                f"{path.name} was resampled from {volume.box} voxels of {volume.pixel_size:.4g} Å to the {box} of {pixel_size:.4g} Å that the images have."
+            changes.append(
+                f"resampled from {volume.box} voxels of {volume.pixel_size:.4g} Å to {box} of {pixel_size:.4g} Å"
             )
         maps.append(resampled_map(volume.data, volume.pixel_size, box, pixel_size))
-    return StartMaps(np.stack(maps), tuple(notes))
+    return StartMaps(np.stack(maps), tuple(dict.fromkeys(changes)))
 
 
 def read_start_mask(path: Path, box: int, pixel_size: float) -> Mask:
@@ -98,14 +99,14 @@ def on_scale(
         use_ctf=use_ctf,
         contrast=contrast,
     )
-    notes = list(start.notes)
+    changes, notes = list(start.changes), list(start.notes)
     if not fit.seen:
         notes.append(
             "The images have no more power around their middle than beyond the mask: they are very noisy, far off centre, or empty."
         )
-    elif not 1 / DIFFERENT_SCALE < fit.scale < DIFFERENT_SCALE:
-        notes.append(f"The reference was multiplied by {fit.scale:.3g} to have the contrast of the images.")
-    return StartMaps(start.maps * np.float32(fit.scale), tuple(notes))
+    if not 1 / DIFFERENT_SCALE < fit.scale < DIFFERENT_SCALE:
+        changes.append(f"its contrast multiplied by {fit.scale:.3g}")
+    return StartMaps(start.maps * np.float32(fit.scale), tuple(changes), tuple(notes))
 
 
 def filtered(maps: np.ndarray, pixel_size: float, resolution: float) -> np.ndarray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vitreous.alignment.refinement import Refinement, RefineSettings
+from vitreous.alignment.refinement import Refinement
 from vitreous.geometry.orientation_grid import mean_spacing_deg
 from vitreous.jobs.curves import Series, Threshold, histogram, line_plot, sphere_map
 from vitreous.jobs.job import Outcome
@@ -16,7 +16,7 @@ from vitreous.jobs.map_products import MapAnalysis
 from vitreous.jobs.map_sections import map_sections, picture_figures
 from vitreous.jobs.pictures import isosurface_picture
 from vitreous.jobs.refine3d_files import PICTURES, effective_alternatives, picture_name
-from vitreous.jobs.refine3d_findings import ClassResult
+from vitreous.jobs.refine3d_findings import ClassResult, Finished
 from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Thumbnail, Tile
 from vitreous.jobs.surface import FRONT
 from vitreous.reconstruction.fsc import HALF_MAPS, MODEL, fourier_shell_correlation
@@ -27,6 +27,7 @@ from vitreous.units import DEGREE
 
 HEADLINE = ("resolution_angstrom", "iterations", "angle_deviation_deg", "orientation_efficiency")
 THUMBNAIL = 160  # pixels
+LEAST_MICROGRAPHS = 20  # fewer make no histogram
 SOURCES = (
     Source("Scheres 2012, regularisation by the power of the signal", "10.1016/j.jmb.2011.11.010"),
     Source("Scheres & Chen 2012, independent half sets", "10.1038/nmeth.2115"),
@@ -35,15 +36,9 @@ SOURCES = (
 )
 
 
-def refinement_sections(
-    outcome: Outcome,
-    state: Refinement,
-    settings: RefineSettings,
-    results: Sequence[ClassResult],
-    views: OrientationCoverage,
-    folder: Path,
-) -> list[Section]:
-    """Everything after the headline."""
+def refinement_sections(outcome: Outcome, finished: Finished, folder: Path) -> list[Section]:
+    """Everything after the headline; `folder` holds the pictures of the iterations."""
+    results = finished.results
     if len(results) == 1:
         result, correlation, amplitudes = map_sections(outcome, results[0].analysis)
         first = [result, correlation]
@@ -56,7 +51,8 @@ def refinement_sections(
         last = []
     if len(results) == 1 and results[0].local is not None:
         first.append(local_section(results[0].local))
-    return [*first, *history_sections(state, len(results), folder), pose_section(state), view_section(views), *last]
+    history = history_sections(finished.state, len(results), folder)
+    return [*first, *history, pose_section(finished), view_section(finished.views), *last]
 
 
 CLASSES_TEXT = (
@@ -284,14 +280,21 @@ def history_table(state: Refinement) -> Table:
 # --- poses ------------------------------------------------------------------------------------------------------------
 
 
-def pose_section(state: Refinement) -> Section:
+def pose_section(finished: Finished) -> Section:
     """How sure the poses are, and which images the map explains."""
+    state, explained = finished.state, finished.explained
     assignment = state.assignment
     text = (
         "The posterior of a particle is spread over the poses that explain its image nearly as well. Its width is an uncertainty of the pose from the image alone: "
         "it does not know of errors of the map."
     )
     shown = (
+        (
+            assignment.log_evidence,
+            "log evidence (nat)",
+            "Evidence of the particles",
+            "How much better each image is explained by the map than by noise alone. Images without a particle lie at the left end.",
+        ),
         (
             assignment.probability,
             "largest probability",
@@ -316,19 +319,17 @@ def pose_section(state: Refinement) -> Section:
             "Uncertainty of the origins",
             "Standard deviation of each origin about the one written, by its posterior.",
         ),
-        (
-            assignment.log_evidence,
-            "log evidence (nat)",
-            "Evidence of the particles",
-            "How much better each image is explained by the map than by noise alone. Images without a particle lie at the left end.",
-        ),
     )
     figures = []
     for values, label, title, caption in shown:
         if np.isfinite(values).any():
-            plot = histogram(values, x_label=label, y_label="particles", title=title, description=caption)
+            level = explained if values is assignment.log_evidence else None
+            levels = [] if level is None else [Threshold(level.level, f"{level.count:,} below", vertical=True)]
+            plot = histogram(
+                values, x_label=label, y_label="particles", title=title, description=caption, thresholds=levels
+            )
             figures.append(Figure(caption, svg=plot))
-    if len(state.scale) > 2 and np.ptp(state.scale) > 0:
+    if len(state.scale) >= LEAST_MICROGRAPHS and np.ptp(state.scale) > 0:
         caption = "Contrast of each micrograph relative to the mean: thick ice and energy losses make it small."
         plot = histogram(
             state.scale,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +12,7 @@ from vitreous.errors import FormatProblem, SettingsProblem
 from vitreous.io.particles import read_particles, write_particles
 from vitreous.io.relion_optics import numbers
 from vitreous.jobs.classify2d_tables import (
+    AGREEMENT,
     AVERAGES,
     CLASS,
     CLASSES,
@@ -24,7 +25,7 @@ from vitreous.jobs.classify2d_tables import (
 )
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.ranges import refuse_numbers
-from vitreous.jobs.select_rule import SelectionRule, class_numbers, refuse_nothing_kept
+from vitreous.jobs.select_rule import Candidates, Selection, SelectionRule, class_numbers, refuse_nothing_kept
 from vitreous.jobs.select_sections import selection_sections
 from vitreous.model.particles import Particles
 
@@ -33,7 +34,7 @@ REJECTED = "rejected.star"
 
 @dataclass(frozen=True)
 class Select:
-    """Settings of a selection of classes. All that is asked for must hold; with nothing asked for, classes are chosen automatically.
+    """Settings of a selection of classes. All that is asked for must hold; with nothing asked for, the choice is automatic.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ class Select:
         Keep classes of this resolution in angstrom, or finer.
     least_evidence
         Keep particles whose log evidence in nat is this or more.
+    least_probability
+        Keep particles that, with this probability (0 to 1) or more, are of the kind that agrees with the others of their class.
     """
 
     classification: Path
@@ -57,13 +60,20 @@ class Select:
     quality: float | None = field(default=None, kw_only=True)
     resolution: float | None = field(default=None, kw_only=True)
     least_evidence: float | None = field(default=None, kw_only=True)
+    least_probability: float | None = field(default=None, kw_only=True)
 
     name: ClassVar[str] = "select"
 
     def __post_init__(self) -> None:
-        refuse_numbers(self, positive=("best", "resolution"), not_negative=("quality",), finite=("least_evidence",))
-        if self.quality is not None and self.quality > 1:
-            raise SettingsProblem(f"--quality {self.quality:g}", "a number from 0 to 1")
+        refuse_numbers(
+            self,
+            positive=("best", "resolution"),
+            not_negative=("quality", "least_probability"),
+            finite=("least_evidence",),
+        )
+        for name in ("quality", "least_probability"):
+            if (getattr(self, name) or 0) > 1:
+                raise SettingsProblem(f"--{name.replace('_', '-')} {getattr(self, name):g}", "a number from 0 to 1")
         class_numbers(self.classes)
 
     @property
@@ -74,6 +84,7 @@ class Select:
             self.quality,
             self.resolution,
             self.least_evidence,
+            self.least_probability,
         )
 
     def inputs(self) -> list[Path]:
@@ -83,34 +94,46 @@ class Select:
         classes = read_classes(self.classification)
         source = self.classification / PARTICLES
         particles = read_particles(source, load_images=False)
-        for column in (CLASS, EVIDENCE):
-            if column not in particles.table:
-                raise FormatProblem(f"{source} has no column {column}", "the particles.star of a classification")
-        number, evidence = numbers(particles.table, CLASS).astype(np.int64), numbers(particles.table, EVIDENCE)
-        kept_classes = self.rule.classes(classes)
-        kept = self.rule.particles(kept_classes, classes, number, evidence)
-        refuse_nothing_kept(kept, self.rule)
+        candidates = candidates_of(particles, source)
+        selection = self.rule.select(classes, candidates)
+        refuse_nothing_kept(selection, self.rule)
         place = desk.place or desk.folder
-        particles = lasting_names(particles, source, place)
-        self.write(desk, place, particles, kept, classes.rows(np.flatnonzero(kept_classes)))
-        return self.outcome(classes, kept_classes, kept, evidence)
+        self.write(desk, place, lasting_names(particles, source, place), selection, classes, candidates)
+        return self.outcome(classes, selection, candidates)
 
-    def write(self, desk: Desk, place: Path, particles: Particles, kept: np.ndarray, classes: Classes) -> None:
+    def write(
+        self,
+        desk: Desk,
+        place: Path,
+        particles: Particles,
+        selection: Selection,
+        classes: Classes,
+        candidates: Candidates,
+    ) -> None:
         """particles.star, rejected.star if there is any, and the averages of the classes kept with their classes.star."""
+        kept = selection.particles
         write_particles(desk.folder / PARTICLES, particles.rows(kept))
         if not kept.all():
             write_particles(desk.folder / REJECTED, particles.rows(~kept))
-        write_classes(desk.folder, classes, place)
+        chosen = classes.rows(np.flatnonzero(selection.classes))
+        count = (candidates.number[kept][:, None] == chosen.number).sum(axis=0)
+        quality = replace(chosen.quality, count=count)
+        write_classes(desk.folder, replace(chosen, quality=quality, share=count / count.sum()), place)
 
-    def outcome(self, classes: Classes, kept_classes: np.ndarray, kept: np.ndarray, evidence: np.ndarray) -> Outcome:
+    def outcome(self, classes: Classes, selection: Selection, candidates: Candidates) -> Outcome:
+        kept, rule = selection.particles, self.rule
         used = classes.quality.count > 0
-        finest = classes.resolution[kept_classes].min()
+        finest = classes.resolution[selection.classes].min()
         findings = [
             Finding("kept", "particles kept", int(kept.sum()), "", "In particles.star."),
             Finding("rejected", "particles rejected", int((~kept).sum()), "", "In rejected.star."),
             Finding("kept_share", "share kept", 100 * float(kept.mean()), "%", "Of all particles.", 1),
             Finding(
-                "classes_kept", "classes kept", int(kept_classes.sum()), "", f"Of {int(used.sum())} that are not empty."
+                "classes_kept",
+                "classes kept",
+                int(selection.classes.sum()),
+                "",
+                f"Of {int(used.sum())} that are not empty.",
             ),
             Finding(
                 "finest_resolution_angstrom",
@@ -119,13 +142,29 @@ class Select:
                 "Å",
                 "Where the signal of the finest average falls to its noise.",
             ),
-            Finding("rule", "rule", self.rule.text(), "", "What was asked of classes and particles."),
+            Finding("rule", "rule", rule.text(), "", "What was asked of classes and particles."),
         ]
+        if selection.kinds is not None:
+            text = "Distance of the two kinds of particles in standard deviations; above 2 they are two humps."
+            findings.append(Finding("separation", "separation", selection.kinds.separation, "", text))
         outcome = Outcome(findings, title=f"Selection from {self.classification.resolve().name}")
         outcome.headline = ("kept", "kept_share", "classes_kept", "finest_resolution_angstrom")
-        outcome.subtitle = f"Kept: {self.rule.text()}"
-        outcome.tables = {"kept_classes": classes.number[kept_classes].tolist()}
+        outcome.subtitle = f"Kept: {rule.text()}"
+        outcome.tables = {"kept_classes": classes.number[selection.classes].tolist()}
         if kept.all():
             outcome.warnings.append("Everything was kept: rejected.star was not written.")
-        outcome.sections = selection_sections(classes, kept_classes, kept, evidence, self.rule)
+        if selection.kinds is not None and not selection.kinds.told_apart:
+            outcome.warnings.append(
+                "Particles that agree with their class cannot be told from others that do not: they are of one kind, all good or all bad. Look at the classes."
+            )
+        outcome.sections = selection_sections(outcome, classes, selection, candidates, rule)
         return outcome
+
+
+def candidates_of(particles: Particles, source: Path) -> Candidates:
+    """What the file of a classification says of its particles."""
+    for column in (CLASS, EVIDENCE, AGREEMENT):
+        if column not in particles.table:
+            raise FormatProblem(f"{source} has no column {column}", "the particles.star of `vitreous classify2d`")
+    number, evidence, agreement = (numbers(particles.table, column) for column in (CLASS, EVIDENCE, AGREEMENT))
+    return Candidates(number.astype(np.int64), evidence, agreement)

@@ -10,19 +10,40 @@ import numpy as np
 
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.jobs.classify2d_tables import Classes
+from vitreous.jobs.select_kinds import TwoKinds, two_kinds
 
 if TYPE_CHECKING:
     from jaxtyping import Bool, Float, Int
 
-GOOD = 0.6  # of the quality that the best particles have: the automatic rule keeps classes above
+# What the automatic rule asks of a class: an integrated density within a factor of 3/2 of the median, and most variance away from the edge of the mask.
+LEAST_MASS, LEAST_COMPACTNESS = 2 / 3, 0.5
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The particles to choose from: class `number` [n] from 1 (0: in none), log `evidence` [n] in nat, `agreement` [n] with the class."""
+
+    number: Int[np.ndarray, " n"]
+    evidence: Float[np.ndarray, " n"]
+    agreement: Float[np.ndarray, " n"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which `classes` [k] and which `particles` [n] are kept. `kinds`: the two kinds of particles, where the rule asked for them."""
+
+    classes: Bool[np.ndarray, " k"]
+    particles: Bool[np.ndarray, " n"]
+    kinds: TwoKinds | None = None
 
 
 @dataclass(frozen=True)
 class SelectionRule:
     """What a class, or a particle, must fulfil; None asks for nothing. All that is asked for must hold.
 
-    `numbers` of classes, from 1; the `best` so many by quality; `quality` at least; `resolution` in angstrom, or finer; `least_evidence` in nat of
-    a particle. With nothing asked for, the automatic rule holds: see `automatic`.
+    `numbers` of classes, from 1; the `best` so many by quality; `quality` at least; `resolution` in angstrom, or finer; of particles `least_evidence` in
+    nat and `least_probability` of being of the upper of two kinds (`select_kinds`). With nothing asked for, the automatic rule holds.
     """
 
     numbers: tuple[int, ...] | None = None
@@ -30,16 +51,29 @@ class SelectionRule:
     quality: float | None = None
     resolution: float | None = None
     least_evidence: float | None = None
+    least_probability: float | None = None
 
     @property
     def is_automatic(self) -> bool:
         return all(value is None for value in vars(self).values())
 
-    def classes(self, classes: Classes) -> Bool[np.ndarray, " k"]:
-        """Which classes are kept. Empty ones never are."""
-        keep = classes.quality.count > 0
+    def select(self, classes: Classes, candidates: Candidates) -> Selection:
+        """What is kept of these. Empty classes never are."""
         if self.is_automatic:
-            return keep & automatic(classes)
+            return automatic(classes, candidates)
+        kept = self.classes(classes)
+        particles = np.isin(candidates.number, classes.number[kept])
+        if self.least_evidence is not None:
+            particles &= candidates.evidence >= self.least_evidence
+        kinds = None
+        if self.least_probability is not None:
+            kinds = kinds_of(classes, candidates)
+            particles &= probability_of(kinds, classes, candidates) >= self.least_probability
+        return Selection(kept & np.isin(classes.number, candidates.number[particles]), particles, kinds)
+
+    def classes(self, classes: Classes) -> Bool[np.ndarray, " k"]:
+        """Which classes fulfil what is asked of classes."""
+        keep = classes.quality.count > 0
         if self.numbers is not None:
             refuse_unknown(self.numbers, classes)
             keep &= np.isin(classes.number, self.numbers)
@@ -51,21 +85,10 @@ class SelectionRule:
             keep &= classes.resolution <= self.resolution
         return keep
 
-    def particles(
-        self,
-        kept: Bool[np.ndarray, " k"],
-        classes: Classes,
-        number: Int[np.ndarray, " n"],
-        evidence: Float[np.ndarray, " n"],
-    ) -> Bool[np.ndarray, " n"]:
-        """Which particles are kept: those of kept classes, with evidence enough."""
-        chosen = np.isin(number, classes.number[kept])
-        return chosen if self.least_evidence is None else chosen & (evidence >= self.least_evidence)
-
     def text(self) -> str:
         """The rule in words."""
         if self.is_automatic:
-            return f"automatic: classes with at least {GOOD:.0%} of the quality of the best"
+            return "automatic: particles that agree with a class that looks like a projection"
         parts = []
         if self.numbers is not None:
             parts.append(f"classes {', '.join(map(str, self.numbers))}")
@@ -77,17 +100,41 @@ class SelectionRule:
             parts.append(f"classes of {self.resolution:g} Å or finer")
         if self.least_evidence is not None:
             parts.append(f"particles with a log evidence of {self.least_evidence:g} nat or more")
+        if self.least_probability is not None:
+            parts.append(f"particles that agree with a probability of {self.least_probability:g} or more")
         return ", ".join(parts)
 
 
-def automatic(classes: Classes) -> Bool[np.ndarray, " k"]:
-    """Classes whose quality is at least `GOOD` of that which the best tenth of the particles have."""
+def automatic(classes: Classes, candidates: Candidates) -> Selection:
+    """Particles more likely than not to be of the kind that agrees, of classes in which most are and whose average could be a projection of
+    what the others show. Where two kinds cannot be told apart, all particles of such classes.
+    """
     quality = classes.quality
-    if not quality.count.any():
-        return np.zeros(len(classes), dtype=bool)
-    order = quality.order
-    best = quality.score[order][np.searchsorted(np.cumsum(quality.count[order]), 0.1 * quality.count.sum())]
-    return quality.score >= GOOD * best
+    good = (quality.count > 0) & (quality.mass >= LEAST_MASS) & (quality.compactness >= LEAST_COMPACTNESS)
+    kinds = kinds_of(classes, candidates)
+    if kinds.told_apart:
+        good &= kinds.share >= HALF
+    particles = np.isin(candidates.number, classes.number[good])
+    if kinds.told_apart:
+        particles &= probability_of(kinds, classes, candidates) >= HALF
+    return Selection(good & np.isin(classes.number, candidates.number[particles]), particles, kinds)
+
+
+def kinds_of(classes: Classes, candidates: Candidates) -> TwoKinds:
+    """The two kinds among the particles that are in a class."""
+    inside = np.isin(candidates.number, classes.number)
+    if not inside.any():
+        raise DataProblem("no particle is in any class", "a classification that has looked at its particles")
+    place = np.zeros(int(classes.number.max()) + 1, dtype=int)
+    place[classes.number] = np.arange(len(classes))
+    return two_kinds(candidates.agreement[inside], place[candidates.number[inside]], len(classes))
+
+
+def probability_of(kinds: TwoKinds, classes: Classes, candidates: Candidates) -> Float[np.ndarray, " n"]:
+    """The probability of the upper kind of every particle, 0 for those in no class."""
+    probability = np.zeros(len(candidates.number))
+    probability[np.isin(candidates.number, classes.number)] = kinds.probability
+    return probability
 
 
 def refuse_unknown(numbers: Sequence[int], classes: Classes) -> None:
@@ -113,9 +160,9 @@ def class_numbers(words: Sequence[str]) -> tuple[int, ...]:
     return tuple(sorted(numbers))
 
 
-def refuse_nothing_kept(kept: Bool[np.ndarray, " n"], rule: SelectionRule) -> None:
+def refuse_nothing_kept(selection: Selection, rule: SelectionRule) -> None:
     """Raise DataProblem if no particle is left."""
-    if not kept.any():
+    if not selection.particles.any():
         raise DataProblem(
             f"no particle is kept by {rule.text()}", "a rule that keeps some", "look at the classes' report"
         )

@@ -10,27 +10,28 @@ from vitreous.jobs.classify2d_gallery import class_gallery
 from vitreous.jobs.classify2d_sections import QUALITY, class_table
 from vitreous.jobs.classify2d_tables import Classes
 from vitreous.jobs.curves import Points, Series, Threshold, line_plot, scatter_plot
+from vitreous.jobs.job import Outcome
 from vitreous.jobs.report import Figure, Section
-from vitreous.jobs.select_rule import SelectionRule
+from vitreous.jobs.select_rule import Candidates, Selection, SelectionRule
 
 
 def selection_sections(
-    classes: Classes, kept_classes: np.ndarray, kept: np.ndarray, evidence: np.ndarray, rule: SelectionRule
+    outcome: Outcome, classes: Classes, selection: Selection, candidates: Candidates, rule: SelectionRule
 ) -> list[Section]:
-    """Galleries side by side, quality and resolution of the classes, evidence of the particles."""
+    """Galleries side by side, quality and resolution of the classes, agreement and evidence of the particles."""
     order = classes.quality.order
     used = order[classes.quality.count[order] > 0]
-    good, bad = used[kept_classes[used]], used[~kept_classes[used]]
-    galleries = [class_gallery(classes, good.tolist(), "Kept")]
+    good, bad = used[selection.classes[used]], used[~selection.classes[used]]
+    kept = (candidates.number[selection.particles][:, None] == classes.number).sum(axis=0)
+    galleries = [class_gallery(classes, good.tolist(), "Kept", kept=kept)]
     if len(bad):
         galleries.append(class_gallery(classes, bad.tolist(), "Rejected"))
-    text = (
-        "From the best to the worst by quality. Under each its number, how many particles it has, and its resolution."
-    )
+    text = "From the best to the worst by quality. Under each its number, how many of its particles were kept, and its resolution."
+    further = [one.key for one in outcome.findings if one.key not in outcome.headline]
     return [
-        Section("Kept and rejected", text, galleries=galleries),
+        Section("Kept and rejected", text, galleries=galleries, numbers=outcome.numbers(further)),
         Section("Classes", figures=class_figures(classes, good, bad, rule)),
-        Section("Particles", figures=[evidence_figure(kept, evidence, rule)]),
+        Section("Particles", PARTICLES, figures=particle_figures(selection, candidates, rule)),
         Section("Quality", QUALITY, tables=[class_table(classes, used)]),
     ]
 
@@ -42,13 +43,14 @@ def class_figures(classes: Classes, good: np.ndarray, bad: np.ndarray, rule: Sel
     figures = []
     for values, label, title in (
         (quality.count.astype(float), "particles", "Quality and population"),
-        (classes.resolution, "resolution (Å)", "Quality and resolution"),
+        (
+            np.where(np.isfinite(classes.resolution), classes.resolution, np.nan),
+            "resolution (Å)",
+            "Quality and resolution",
+        ),
     ):
-        points = [
-            group
-            for group in (points_of(classes, values, good, "kept"), points_of(classes, values, bad, "rejected"))
-            if group
-        ]
+        groups = (points_of(classes, values, good, "kept"), points_of(classes, values, bad, "rejected"))
+        points = [group for group in groups if group is not None]
         if not points:
             continue
         caption = f"{title} of the classes; each mark is one."
@@ -76,27 +78,47 @@ def points_of(
     return Points(label, values[places], classes.quality.score[places], mark, 0 if label == "kept" else 1, names)
 
 
-def evidence_figure(kept: np.ndarray, evidence: np.ndarray, rule: SelectionRule) -> Figure:
-    """How the log evidence of kept and rejected particles is spread."""
-    low, high = (float(value) for value in np.percentile(evidence, (0.2, 99.8)))
+def particle_figures(selection: Selection, candidates: Candidates, rule: SelectionRule) -> list[Figure]:
+    """Agreement and evidence of kept and rejected particles."""
+    levels = []
+    if selection.kinds is not None and selection.kinds.told_apart:
+        names = zip(selection.kinds.means, ("others", "agreeing"))
+        levels = [Threshold(mean, name, vertical=True) for mean, name in names]
+    agreement = spread_figure(
+        selection.particles,
+        candidates.agreement,
+        levels,
+        "agreement with the class",
+        "Agreement of the particles with their class: correlation with the average of the others.",
+    )
+    asked = [] if rule.least_evidence is None else [Threshold(rule.least_evidence, "asked for", vertical=True)]
+    evidence = spread_figure(
+        selection.particles,
+        candidates.evidence,
+        asked,
+        "log evidence (nat)",
+        "Log evidence of the particles: how much better each is explained by its class than by noise alone.",
+    )
+    return [agreement, evidence]
+
+
+def spread_figure(kept: np.ndarray, values: np.ndarray, levels: list[Threshold], label: str, caption: str) -> Figure:
+    """How a number of the kept and the rejected particles is spread."""
+    low, high = (float(value) for value in np.percentile(values, (0.2, 99.8)))
     edges = np.linspace(low, high if high > low else low + 1.0, 31)
     curves = []
-    for label, chosen in (("kept", kept), ("rejected", ~kept)):
+    for index, (name, chosen) in enumerate((("kept", kept), ("rejected", ~kept))):
         if chosen.any():
-            counts = np.histogram(evidence[chosen].clip(edges[0], edges[-1]), edges)[0]
+            counts = np.histogram(values[chosen].clip(edges[0], edges[-1]), edges)[0]
             x, y = np.repeat(edges, 2)[1:-1], np.repeat(counts, 2)
-            curves.append(Series(label, x, y, "line" if label == "kept" else "dashed"))
-    levels = [] if rule.least_evidence is None else [Threshold(rule.least_evidence, "asked for", vertical=True)]
-    caption = (
-        "Log evidence of the particles: how much better each is explained by its class than by noise alone. The last bins hold what lies "
-        "beyond the axis."
-    )
-    svg = line_plot(
-        curves,
-        x_label="log evidence (nat)",
-        y_label="particles",
-        title="Evidence of kept and rejected particles",
-        description=caption,
-        thresholds=levels,
-    )
+            curves.append(Series(name, x, y, "line" if index == 0 else "dashed", index))
+    caption += " The last bins hold what lies beyond the axis."
+    svg = line_plot(curves, x_label=label, y_label="particles", title=label, description=caption, thresholds=levels)
     return Figure(caption, svg=svg)
+
+
+PARTICLES = (
+    "The automatic choice takes the agreement as a mixture of two kinds with one spread, whose shares differ from class to class, and keeps the particles "
+    "that are more likely than not of the upper kind, from classes in which most are. A class whose integrated density is more than 3/2 times the "
+    "median or less than 2/3 of it, or that has its variance at the edge of the mask, is left out whatever its particles say."
+)

@@ -1,7 +1,7 @@
 """Particles by their likeness to templates: where, which template, at which angle.
 
 Micrograph and templates are filtered alike: nothing finer than the templates' resolution, and all frequencies of the micrograph
-brought to equal power (whitened), because the noise of a micrograph, and everything slow in it, is not white. The templates are seen
+brought to about equal power (whitened), because its noise is not white. The templates are seen
 through the micrograph's CTF if it is known.
 """
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 TransferFunction = Callable[
     [np.ndarray, np.ndarray], np.ndarray
 ]  # (kx, ky in 1/angstrom) -> CTF, of protein that is bright
+QUIET = 0.25  # of the tiles show noise alone
+SMALLEST_TILE = 16  # working pixels
+CORRELATED = 2.25  # neighbouring values of a periodogram that count as one: 1.5 along each axis for a cosine window
 SOFT = 0.2  # of the highest frequency: width of the edge at which templates end
 NOMINAL = 10.0  # false picks, if all trials were independent
 SAMPLED = 32  # templates of which the noise of a correlation is measured
@@ -54,21 +57,46 @@ class NoiseFilter:
 
 
 def noise_filter(image: WorkingImage, resolution: float, diameter: float) -> NoiseFilter:
-    """1 / sqrt(power) of the micrograph, averaged over rings of 1 / (2 `diameter`), up to `resolution` (angstrom), where it ends softly."""
-    from scipy import fft as scipy_fft
+    """1 / sqrt(power of the noise) of the micrograph, up to `resolution` (angstrom), where it ends softly.
 
-    padded, _ = reflected(image.values, 0)
-    transform: Any = scipy_fft.rfft2(padded - padded.mean())
-    kx, ky = frequencies(padded.shape, image.pixel_size)
-    ring = np.rint(np.hypot(kx, ky) * (2 * diameter)).astype(np.int64)
-    power = np.bincount(ring.ravel(), (transform.real**2 + transform.imag**2).ravel().astype(np.float64))
-    power /= np.maximum(np.bincount(ring.ravel()), 1)
-    frequency = np.arange(len(power)) / (2 * diameter)
-    gain = np.where(power > 0, 1 / np.sqrt(np.where(power > 0, power, 1.0)), 0.0)
+    The noise is that of the quiet tiles, one `diameter` wide: of each ring of frequencies the lower quartile over all tiles, brought to the
+    mean that it belongs to. So strong particles are not divided out by their own power, which would spread each of them over its
+    neighbours. Changes slower than two diameters are left out.
+    """
+    frequency, power = quiet_power(image, diameter)
     end = 1 / resolution
-    gain *= 0.5 + 0.5 * np.cos(math.pi * np.clip((frequency - (1 - SOFT) * end) / (SOFT * end), 0, 1))
-    gain[0] = 0
-    return NoiseFilter(frequency, gain / max(gain.max(), 1e-30))
+    gain = 1 / np.sqrt(np.maximum(power, 1e-12 * power.max()))
+    fine = np.linspace(0, frequency[-1], 8 * len(frequency))
+    gain = np.interp(fine, frequency, gain)
+    gain *= 0.5 + 0.5 * np.cos(math.pi * np.clip((fine - (1 - SOFT) * end) / (SOFT * end), 0, 1))
+    gain *= 1 - np.exp(-np.square(2 * diameter * fine))
+    return NoiseFilter(fine, gain / gain.max())
+
+
+def quiet_power(image: WorkingImage, width: float) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]:
+    """Frequencies (1/angstrom), and the power of the noise there, from the quietest quarter of tiles of `width` angstrom.
+
+    The mean of n independent values of a periodogram follows a gamma distribution of shape n, whose quartile is known.
+    """
+    from scipy import fft as scipy_fft
+    from scipy.special import gammaincinv
+
+    values = image.values
+    side = min(max(SMALLEST_TILE, 2 * round(width / image.pixel_size / 2)), *values.shape)
+    window = np.hanning(side + 2)[1:-1].astype(np.float32)
+    tiles = np.lib.stride_tricks.sliding_window_view(values, (side, side))[:: side // 2, :: side // 2]
+    tiles = tiles.reshape(-1, side, side)
+    transform: Any = scipy_fft.rfft2((tiles - tiles.mean(axis=(1, 2), keepdims=True)) * (window[:, None] * window))
+    kx, ky = frequencies((side, side), image.pixel_size)
+    ring = np.rint(np.hypot(kx, ky) * (side * image.pixel_size)).astype(np.int64).ravel()
+    count = np.bincount(ring)
+    power = (transform.real**2 + transform.imag**2).reshape(len(tiles), -1)
+    sums = np.stack([np.bincount(ring, one.astype(np.float64)) for one in power])
+    shape = np.maximum(count / CORRELATED, 1.0)
+    quartile = gammaincinv(shape, QUIET) / shape
+    quiet = np.quantile(sums / count, QUIET, axis=0) / quartile
+    quiet[0] = quiet[1]  # the mean was taken away
+    return np.arange(len(quiet)) / (side * image.pixel_size), quiet
 
 
 def usual_threshold(places: int, templates: int) -> float:

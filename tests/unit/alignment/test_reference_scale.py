@@ -11,7 +11,10 @@ from vitreous.alignment.reference_scale import excess_power, reference_scale, sh
 from vitreous.conventions import Contrast
 from vitreous.fourier.shells import power_spectrum
 from vitreous.geometry.rotations import random_rotations
+from vitreous.geometry.symmetry import point_group
+from vitreous.io.particles import read_particles
 from vitreous.model.particles import LoadedImages
+from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
 from vitreous.reconstruction.projection import fourier_volume, half_plane, project, slice_grid
 
 SETTINGS = {"radius": 11.0, "coarsest": 90.0, "finest": 15.0}
@@ -66,3 +69,18 @@ def test_white_noise_has_no_excess(blob_particles, rng):
     # Power 1 a ring and pixel, times the share of the disc (0.4); the mean of 600 images of rings of 12 and more pixels.
     error = excess.std(axis=0) / np.sqrt(600)
     assert (np.abs(excess.mean(axis=0)) < 4.5 * error)[2:].all()
+
+
+@pytest.mark.slow
+def test_real_images_against_a_map_that_is_on_their_scale(shared_data):
+    """Particles without poses, junk among them, against the map of those that others have posed. With wrong CTFs a map would have to be fainter."""
+    folder = shared_data / "betagal"
+    posed = read_particles(folder / "particles_posed.star")
+    volume = reconstruct(posed, InversionSettings(point_group("D2").operators, mask_radius=28.0)).map
+    for radius, finest in ((24.0, 40.0), (24.0, 20.0), (28.0, 20.0)):
+        settings = {"radius": radius, "coarsest": 2 * radius * 3.54, "finest": finest}
+        right = reference_scale(read_particles(folder / "particles.star"), volume, **settings)
+        wrong = reference_scale(read_particles(folder / "particles_wrong_ctf.star"), volume, **settings)
+        # 1 for images all of which hold the particle, as well centred as in the map; a quarter of these hold none.
+        assert right.seen and 0.75 < right.scale < 0.95
+        assert wrong.scale < 0.4

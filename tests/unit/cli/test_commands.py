@@ -53,7 +53,7 @@ def run(*words: str, capsys) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-LONG = {"demo", "simulate particles", "simulate micrograph"}  # these examples have tests of their own
+LONG = {"demo", "simulate particles", "simulate micrograph", "classify2d", "select"}  # these examples have tests of their own
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,17 @@ def test_the_example_of_micrographs_runs(folder, capsys):
     words[words.index("model.cif")] = "bundled:4ake"
     code, out, _ = run(*words, capsys=capsys)
     assert code == 0 and "particles" in out and (folder / "micrographs" / "coordinates.star").is_file()
+
+
+@pytest.mark.slow
+def test_the_examples_of_classification_run_one_after_the_other(folder, capsys):
+    for name, more in (("classify2d", ("--iterations", "3")), ("select", ())):
+        command = next(c for c in COMMANDS if c.words == (name,))
+        code, out, _ = run(*shlex.split(command.example)[1:], *more, capsys=capsys)
+        assert code == 0 and "particles" in out
+    whole, kept = (read_particles(folder / name / "particles.star") for name in ("classes", "selected"))
+    assert len(whole) == 900 and 0 < len(kept) <= 900
+    assert kept.images is not None  # the names still lead to the images
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
-import sys
 from dataclasses import replace
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,6 +19,8 @@ from vitreous.io.particles import read_particles, write_particles
 from vitreous.io.star import read_star
 from vitreous.jobs.classify2d import Classify2D
 from vitreous.jobs.folder import run_job
+
+job_module = importlib.import_module("vitreous.jobs.classify2d")
 
 
 class Engine:
@@ -56,14 +57,13 @@ class Engine:
 
 
 @pytest.fixture
-def stand_in(monkeypatch, classification):
-    """Puts an engine in the place of the real one."""
+def stand_in(monkeypatch, classification, agreement):
+    """Puts an engine in the place of the real one, and the made agreement in the place of the real comparison."""
+    monkeypatch.setattr(job_module, "class_agreement", lambda particles, *_, **__: agreement[: len(particles), None])
 
     def put(**behaviour) -> Engine:
         engine = Engine(classification, **behaviour)
-        module = ModuleType("vitreous.alignment.classify2d")
-        module.classify2d = engine  # type: ignore[attr-defined]
-        monkeypatch.setitem(sys.modules, "vitreous.alignment.classify2d", module)
+        monkeypatch.setattr(job_module, "classify2d", engine)
         return engine
 
     return put
@@ -95,7 +95,7 @@ def test_numbers_that_are_not_given_follow_from_the_images(unposed, stand_in):
     engine = stand_in()
     run_job(Classify2D(unposed / "particles.star", classes=5, iterations=1), unposed / "a")
     settings = engine.calls[0]["settings"]
-    assert settings.diameter == pytest.approx(0.85 * 32 * 4.0) and settings.shift_range == pytest.approx(10.88)
+    assert settings.diameter == pytest.approx(0.85 * 32 * 4.0) and settings.shift_range == pytest.approx(21.76)
     assert settings.shift_step == 4.0 and settings.contrast is Contrast.INVERTED and settings.use_ctf is True
     run_job(Classify2D(unposed / "particles.star", classes=5, iterations=1, pixel_size=0.9), unposed / "b")
     assert engine.calls[1]["settings"].shift_step == pytest.approx(2.7)  # the first multiple of 0.9 from 2 angstrom on

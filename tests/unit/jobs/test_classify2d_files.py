@@ -15,14 +15,14 @@ from vitreous.io.mrc_stack import MrcStack, write_stack
 from vitreous.io.particles import read_particles, write_particles
 from vitreous.io.star import read_star, write_star
 from vitreous.jobs.classify2d_gallery import class_gallery, within_mask
-from vitreous.jobs.classify2d_quality import class_quality, compactness
+from vitreous.jobs.classify2d_quality import PARTS, class_quality, compactness, information, mass
 from vitreous.jobs.classify2d_tables import assigned_particles, classes_of, lasting_names, read_classes
 from vitreous.model.table import Table
 
 PIXEL_SIZE, DIAMETER = 4.0, 104.0
 
 
-def test_particles_star_says_what_was_found(class_files, classification, blob_files):
+def test_particles_star_says_what_was_found(class_files, classification, agreement, blob_files):
     table = read_star(class_files / "particles.star")["particles"]
     found = classification.assignment
     assert np.array_equal(table["rlnClassNumber"], found.class_index + 1)  # from 1
@@ -38,15 +38,16 @@ def test_particles_star_says_what_was_found(class_files, classification, blob_fi
     assert table["rlnNormCorrection"] == pytest.approx(found.norm, abs=1e-6)
     assert np.deg2rad(table["vitreousPsiError"]) == pytest.approx(found.angle_deviation, abs=1e-6)
     assert table["vitreousOriginError"] == pytest.approx(found.shift_deviation, abs=1e-4)
+    assert table["vitreousAgreement"] == pytest.approx(agreement, abs=1e-6)
     before = read_star(blob_files / "particles.star")["particles"]
     for column in ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnRandomSubset"):
         assert np.array_equal(table[column], before[column]), column
 
 
-def test_particles_without_a_class_are_in_class_0(blob_particles, classification):
+def test_particles_without_a_class_are_in_class_0(blob_particles, classification, agreement):
     found = classification.assignment
     few = replace(found, class_index=np.where(np.arange(900) < 5, -1, found.class_index))
-    table = assigned_particles(blob_particles, few).table
+    table = assigned_particles(blob_particles, few, agreement).table
     assert (table["rlnClassNumber"][:5] == 0).all() and (table["rlnClassNumber"][5:] > 0).all()
 
 
@@ -74,14 +75,14 @@ def test_names_are_changed_only_if_they_must_be(blob_files, blob_particles, tmp_
     assert lost.names.paths[0].endswith("p.mrcs")
 
 
-def test_classes_come_back_from_their_files(class_files, classification):
-    classes, made = read_classes(class_files), classes_of(classification, PIXEL_SIZE, DIAMETER)
+def test_classes_come_back_from_their_files(class_files, classification, agreement):
+    classes, made = read_classes(class_files), classes_of(classification, agreement, PIXEL_SIZE, DIAMETER)
     assert np.array_equal(classes.average, classification.averages)
     assert classes.pixel_size == PIXEL_SIZE and classes.diameter == DIAMETER
     assert list(classes.number) == [1, 2, 3, 4, 5] and list(classes.quality.count) == [300, 250, 200, 150, 0]
     assert classes.share == pytest.approx([1 / 3, 250 / 900, 200 / 900, 150 / 900, 0], abs=1e-8)
     assert list(classes.resolution) == [9, 10, 12, 40, np.inf]
-    for name in ("score", "detail", "evidence", "compactness", "certainty", "size", "mean_evidence"):
+    for name in ("score", *PARTS, "mean_agreement", "mean_evidence"):
         assert getattr(classes.quality, name) == pytest.approx(getattr(made.quality, name), abs=1e-5)
 
 
@@ -145,40 +146,46 @@ def test_other_folders_are_refused(tmp_path, class_files):
 # --- quality ----------------------------------------------------------------------------------------------------------
 
 
-def test_views_are_better_than_streaks_and_empty_classes_worth_nothing(classification):
-    quality = class_quality(classification, PIXEL_SIZE, DIAMETER)
+def test_views_are_better_than_streaks_and_empty_classes_worth_nothing(classification, agreement):
+    quality = class_quality(classification, agreement, PIXEL_SIZE, DIAMETER)
     assert list(quality.order) == [0, 1, 2, 3, 4]
-    assert quality.score[4] == 0 and 0 < quality.score[3] < 0.6 * quality.score[2]
-    parts = [quality.detail, quality.evidence, quality.compactness, quality.certainty, quality.size]
+    assert quality.score[4] == 0 and quality.score[3] < 0.6 * quality.score[2]
+    parts = [getattr(quality, name) for name in PARTS]
     assert all((part >= 0).all() and (part <= 1).all() for part in parts)
+    assert quality.score == pytest.approx(np.prod(parts, axis=0) ** 0.2)
 
 
-def test_each_part_counts(classification):
+def test_each_part_counts(classification, agreement):
     """A class that loses in one part, all else equal, loses in quality."""
-    before = class_quality(classification, PIXEL_SIZE, DIAMETER).score[2]
+    before = class_quality(classification, agreement, PIXEL_SIZE, DIAMETER).score[2]
     found = classification.assignment
     third = found.class_index == 2
-    streaked = classification.averages.copy()
-    streaked[2] = classification.averages[3]
+    axis = np.arange(32) - 16
+    ring = 8.0 * (np.abs(np.hypot(axis[:, None], axis) - 12) < 0.7) * np.cos(6 * np.arctan2(axis[:, None], axis))
+    ringed, heavy = (classification.averages.copy() for _ in range(2))
+    ratio = classification.signal_to_noise.copy()
+    ringed[2] += ring.astype(np.float32)
+    heavy[2] *= 2
+    ratio[2] /= 4
+    certain = np.where(third, 0.3, found.class_probability)
     worse = {
-        "detail": replace(classification, resolution=np.array([9.0, 10, 20, 40, np.inf])),
-        "evidence": replace(
-            classification, assignment=replace(found, log_evidence=np.where(third, 5, found.log_evidence))
-        ),
-        "compactness": replace(classification, averages=streaked),
-        "certainty": replace(
-            classification, assignment=replace(found, class_probability=np.where(third, 0.3, found.class_probability))
-        ),
+        "information": (replace(classification, signal_to_noise=ratio), agreement),
+        "agreement": (classification, np.where(third, 0.2, agreement)),
+        "mass": (replace(classification, averages=heavy), agreement),
+        "compactness": (replace(classification, averages=ringed), agreement),
+        "certainty": (replace(classification, assignment=replace(found, class_probability=certain)), agreement),
     }
-    for name, state in worse.items():
-        after = class_quality(state, PIXEL_SIZE, DIAMETER)
+    assert tuple(worse) == PARTS
+    for name, (state, agrees) in worse.items():
+        after = class_quality(state, agrees, PIXEL_SIZE, DIAMETER)
         assert after.score[2] < before - 0.01, name
 
 
-def test_quality_does_not_depend_on_the_scale_or_the_order_of_classes(classification):
-    quality = class_quality(classification, PIXEL_SIZE, DIAMETER)
-    louder = class_quality(replace(classification, averages=7 * classification.averages), PIXEL_SIZE, DIAMETER)
-    assert louder.score == pytest.approx(quality.score, rel=1e-5)  # float32 averages
+def test_quality_does_not_depend_on_the_scale_or_the_order_of_classes(classification, agreement):
+    quality = class_quality(classification, agreement, PIXEL_SIZE, DIAMETER)
+    louder = replace(classification, averages=7 * classification.averages)
+    # averages are float32
+    assert class_quality(louder, agreement, PIXEL_SIZE, DIAMETER).score == pytest.approx(quality.score, rel=1e-5)
     turned = np.array([3, 0, 4, 2, 1])  # new place -> old place
     place = np.argsort(turned)
     found = classification.assignment
@@ -186,9 +193,28 @@ def test_quality_does_not_depend_on_the_scale_or_the_order_of_classes(classifica
         classification,
         averages=classification.averages[turned],
         resolution=classification.resolution[turned],
+        signal_to_noise=classification.signal_to_noise[turned],
         assignment=replace(found, class_index=place[found.class_index]),
     )
-    assert class_quality(other, PIXEL_SIZE, DIAMETER).score == pytest.approx(quality.score[turned])
+    assert class_quality(other, agreement, PIXEL_SIZE, DIAMETER).score == pytest.approx(quality.score[turned])
+
+
+def test_mass_of_known_images():
+    """Three discs of one integral, one of twice as much, one dark: the median is that of the most particles, the level does not count."""
+    axis = np.arange(64) - 32
+    distance = np.hypot(axis[:, None], axis)
+    disc = (distance < 10) / (distance < 10).sum()
+    small = (distance < 5) / (distance < 5).sum()
+    images = np.stack([disc, small + 3, disc, 2 * disc, -disc])
+    found = mass(images, np.array([10, 10, 10, 10, 5]), 30.0)
+    assert found == pytest.approx([1, 1, 1, 0.5, 0])
+    assert mass(-images, np.array([10, 10, 10, 10, 5]), 30.0) == pytest.approx(0)  # the sign of the protein
+
+
+def test_information_of_known_ratios():
+    ratio = np.zeros((2, 4))
+    ratio[1] = [9, 1, 0, 3]  # shell 0 does not count
+    assert information(ratio) == pytest.approx([0, 2 * np.pi * (np.log(2) + 3 * np.log(4))])
 
 
 def test_compactness_of_known_images():
@@ -205,10 +231,12 @@ def test_compactness_of_known_images():
 # --- gallery ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_gallery_names_population_and_resolution(classification):
-    classes = classes_of(classification, PIXEL_SIZE, DIAMETER)
+def test_the_gallery_names_population_and_resolution(classification, agreement):
+    classes = classes_of(classification, agreement, PIXEL_SIZE, DIAMETER)
     gallery = class_gallery(classes, [1, 4])
     assert gallery.tiles[0].lines == ("class 2", "250 · 10 Å") and gallery.tiles[1].lines == ("class 5", "0")
+    partly = class_gallery(classes, [0, 1], kept=np.array([300, 7, 0, 0, 0]))
+    assert partly.tiles[0].lines[1] == "300 · 9 Å" and partly.tiles[1].lines[1] == "7 of 250 · 10 Å"
     assert "250 particles" in gallery.tiles[0].alt and gallery.tiles[0].png.startswith(b"\x89PNG")
 
 
@@ -218,10 +246,12 @@ def test_tiles_are_cut_to_the_mask():
     assert within_mask(image, 200).shape == (32, 32)
 
 
-def test_a_particle_file_with_poses_loses_none_of_its_other_columns(blob_particles, classification, tmp_path):
+def test_a_particle_file_with_poses_loses_none_of_its_other_columns(
+    blob_particles, classification, agreement, tmp_path
+):
     """Also RELION's 3.0 columns in pixels, whose successors replace them."""
     table = blob_particles.table.with_columns({"rlnOriginX": np.ones(900), "someColumn": np.arange(900)})
-    particles = assigned_particles(replace(blob_particles, table=table), classification.assignment)
+    particles = assigned_particles(replace(blob_particles, table=table), classification.assignment, agreement)
     write_particles(tmp_path / "p.star", particles)
     columns = read_star(tmp_path / "p.star")["particles"].names
     assert "someColumn" in columns and "rlnOriginX" not in columns and "rlnOriginXAngst" in columns

@@ -110,8 +110,16 @@ def test_the_files_say_where_the_particles_are(folder):
         assert set(np.asarray(table["rlnOpticsGroup"])[rows]) == {group}
         assert set(np.asarray(table["rlnDefocusU"])[rows]) == {defocus}
     assert len(table) == 17 and "someColumn" not in table
-    assert set(table) >= {"rlnAutopickFigureOfMerit", "vitreousPickSignificance", "vitreousPickDiameter", "rlnCtfMaxResolution"}
-    assert np.asarray(optics["rlnOpticsGroup"]).tolist() == [2, 5] and np.asarray(optics["rlnVoltage"]).tolist() == [300, 300]
+    assert set(table) >= {
+        "rlnAutopickFigureOfMerit",
+        "vitreousPickSignificance",
+        "vitreousPickDiameter",
+        "rlnCtfMaxResolution",
+    }
+    assert np.asarray(optics["rlnOpticsGroup"]).tolist() == [2, 5] and np.asarray(optics["rlnVoltage"]).tolist() == [
+        300,
+        300,
+    ]
     assert np.asarray(optics["rlnImageSize"]).tolist() == [60, 60]  # 1.5 diameters of 40 pixels
     assert outcome.as_json()["picks"] == 17 and outcome.as_json()["empty"] == 1 and outcome.as_json()["not_read"] == 2
     reasons = outcome.tables["failed"]
@@ -179,7 +187,7 @@ def test_nothing_found_is_a_result(folder):
 def test_the_wrong_contrast_is_told(folder):
     outcome = pick(folder, contrast="inverted", micrographs=(folder / "MotionCorr" / "job002" / "a.mrc",))
     assert any("--contrast raw" in warning for warning in outcome.warnings)
-    assert not any("contrast" in warning for warning in pick(folder, "right").warnings)
+    assert not any("--contrast" in warning for warning in pick(folder, "right").warnings)
 
 
 def test_most_is_for_each_micrograph(folder):
@@ -223,7 +231,9 @@ def test_one_and_two_workers_find_the_same(folder):
 
 
 def test_a_row_survives_its_file():
-    picks = Picks(np.array([[1.25, 2.5]]), np.array([0.3]), np.array([6.1]), psi=np.array([1.0]), template=np.array([4]))
+    picks = Picks(
+        np.array([[1.25, 2.5]]), np.array([0.3]), np.array([6.1]), psi=np.array([1.0]), template=np.array([4])
+    )
     row = PickRow("a", "a.mrc", "x/a.mrc", (30, 40), 1.5, None, picks, picks.rows(slice(0, 0)), 0.1, False, 2.0)
     again = PickRow.from_json(json.loads(json.dumps(row.as_json())))
     assert again.shape == (30, 40) and again.picks.diameter is None and again.picks.template is not None
@@ -247,11 +257,17 @@ def test_class_averages_are_looked_for(folder):
     names = np.asarray(table["rlnMicrographName"], dtype=object)
     places = np.stack([np.asarray(table[f"rlnCoordinate{axis}"]) for axis in "XY"], axis=-1)
     assert near(places[names == "MotionCorr/job002/a.mrc"], TRUTH, 5.0)
-    assert set(np.asarray(table["rlnClassNumber"])) == {2} and "rlnAnglePsi" in table  # the empty class keeps its number
+    assert (
+        set(np.asarray(table["rlnClassNumber"])) == {2} and "rlnAnglePsi" in table
+    )  # the empty class keeps its number
     assert np.abs(np.asarray(table["rlnAutopickFigureOfMerit"])).max() <= 1
     assert not any("No CTF" in warning for warning in outcome.warnings)
     plain = pick(
-        folder, "plain", templates=folder / "classes.mrcs", diameter=None, micrographs=(folder / "MotionCorr/job002/a.mrc",)
+        folder,
+        "plain",
+        templates=folder / "classes.mrcs",
+        diameter=None,
+        micrographs=(folder / "MotionCorr/job002/a.mrc",),
     )
     assert any("No CTF" in warning for warning in plain.warnings)
 
@@ -360,7 +376,9 @@ def test_the_report_shows_the_picks(folder):
     left, middle = (float(value) for value in re.findall(r"M([\d.]+) ([\d.]+)a", rings[1])[0])
     radius = float(re.findall(r"a([\d.]+) ", rings[1])[0])
     scale = 1.0  # 400 pixels are drawn as they are
-    assert left + radius == pytest.approx(x * scale, abs=0.2) and middle == pytest.approx((SHAPE[0] - y) * scale, abs=0.2)
+    assert left + radius == pytest.approx(x * scale, abs=0.2) and middle == pytest.approx(
+        (SHAPE[0] - y) * scale, abs=0.2
+    )
 
 
 # --- simulated and real -----------------------------------------------------------------------------------------------
@@ -370,14 +388,24 @@ def test_the_report_shows_the_picks(folder):
 def test_simulated_particles_are_found_both_ways(tmp_path):
     """20 particles of a ribosome at 1.5 um, 20 electrons per square angstrom: every one, and nothing else, placed to 5 % of its diameter."""
     settings = SimulateMicrograph(
-        Path("bundled:6zu5"), pixel_size=3.0, size=(768,), particles=20, dose=20.0, defocus_um=(1.5, 1.5), distance=320.0, seed=5
+        Path("bundled:6zu5"),
+        pixel_size=3.0,
+        size=(768,),
+        particles=20,
+        dose=20.0,
+        defocus_um=(1.5, 1.5),
+        distance=320.0,
+        seed=5,
     )
     run_job(settings, tmp_path / "job")
     assert open_micrograph(tmp_path / "job" / FOLDER / "micrograph_0001.mrc").shape == (768, 768)
     truth = read_coordinates(tmp_path / "job" / "coordinates.star")
     centre = truth.pixel - truth.pose.shift / 3.0
     star = (tmp_path / "job" / "micrographs.star",)
-    for out, way in (("blobs", {"diameter": (200.0, 320.0)}), ("templates", {"reference": tmp_path / "job" / "truth_map.mrc"})):
+    for out, way in (
+        ("blobs", {"diameter": (200.0, 320.0)}),
+        ("templates", {"reference": tmp_path / "job" / "truth_map.mrc"}),
+    ):
         run_job(Pick(star, **way), tmp_path / out)  # type: ignore[arg-type]
         table = read_star(tmp_path / out / "picks.star")["particles"]
         found = np.stack([np.asarray(table[f"rlnCoordinate{axis}"]) for axis in "XY"], axis=-1)

@@ -16,6 +16,7 @@ import pytest
 
 import vitreous.jobs.refine3d as job_module
 from vitreous.alignment.assignment import unassigned
+from vitreous.alignment.held_out import HeldOutEvidence
 from vitreous.alignment.refinement import Refinement, RefineStep
 from vitreous.cli import dispatch
 from vitreous.engine.checkpoint import load_state, save_state
@@ -28,7 +29,7 @@ from vitreous.io.star import read_star
 from vitreous.jobs.folder import run_job
 from vitreous.jobs.refine3d import Refine
 from vitreous.jobs.refine3d_defocus import RefinedDefocus
-from vitreous.jobs.refine3d_findings import trusted_resolution
+from vitreous.jobs.refine3d_findings import explained_images, trusted_resolution
 from vitreous.model.pose import Pose
 from vitreous.model.volume import Volume
 from vitreous.reconstruction.direct_inversion import InversionSettings, reconstruct
@@ -144,8 +145,9 @@ def folder(blob_particles, blob_map, tmp_path_factory) -> Path:
 def align(monkeypatch, blob_particles):
     """Puts a stand-in into the place of the alignment and returns it; call it to change its ways."""
 
-    def use(**ways) -> StandIn:
+    def use(evidence: float = 20.0, **ways) -> StandIn:
         module = types.ModuleType("vitreous.alignment.refine3d")
+        monkeypatch.setattr(job_module, "held_out_evidence", lambda *_, **__: HeldOutEvidence(evidence, 0.5, 100))
         module.refine3d = StandIn(blob_particles.pose.rows(slice(0, COUNT)), **ways)
         monkeypatch.setitem(sys.modules, module.__name__, module)
         return module.refine3d
@@ -280,8 +282,8 @@ def test_a_reference_of_another_grid_and_grey_is_fitted_and_said(folder, align, 
     other = align()
     write_volume(tmp_path / "other.mrc", Volume(50 * resampled_map(blob_map, 4.0, 45, 3.1) + 7, 3.1))
     outcome = run_job(job(folder, reference=(tmp_path / "other.mrc",), diameter=90.0), tmp_path / "job")
-    assert any("45 voxels of 3.1 Å to the 32 of 4 Å" in warning for warning in outcome.warnings)
-    assert any("contrast of the images" in warning for warning in outcome.warnings)
+    said = next(finding.value for finding in outcome.findings if finding.key == "reference")
+    assert said.startswith("other.mrc, resampled from 45 voxels of 3.1 Å to 32 of 4 Å, its contrast multiplied by 0.0")
     one, two = (stand_in.calls[0]["references"][0] for stand_in in (plain, other))
     assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.999
     # Both scales were measured on the same noisy images, in discs of nearly the same size.
@@ -468,6 +470,19 @@ def test_agreement_up_to_the_common_reference_is_no_evidence():
     assert trusted_resolution(curves(falls), 40.0) == reached
     assert trusted_resolution(curves(falls), None) == reached
     assert trusted_resolution(curves(np.zeros(17)), 40.0) is None
+    # Half maps of aligned noise agree further than that; what the images say of the other half's map decides.
+    assert trusted_resolution(curves(falls), 40.0, HeldOutEvidence(2.0, 0.5, 600)) == reached
+    assert trusted_resolution(curves(falls), 40.0, HeldOutEvidence(1.4, 0.5, 600)) is None
+    assert trusted_resolution(curves(falls), None, HeldOutEvidence(-2.0, 0.1, 600)) is None
+
+
+def test_two_heaps_of_images_are_told_apart_and_one_is_not(rng):
+    particles, junk = rng.normal(50, 12, 1700), rng.normal(2, 8, 600)
+    explained = explained_images(rng.permutation(np.concatenate([particles, junk])))
+    # Half-way between the means, where 3 % of the wider heap (two standard deviations below its mean) lie too.
+    assert 20 < explained.level < 30 and abs(explained.count - 600) < 70
+    for heap in (particles, rng.uniform(0, 60, 2000), rng.normal(0, 1, 60), np.ones(100), junk[:20]):
+        assert explained_images(heap) is None
 
 
 def test_images_of_nothing_have_no_resolution(folder, align, rng, tmp_path):
@@ -475,8 +490,9 @@ def test_images_of_nothing_have_no_resolution(folder, align, rng, tmp_path):
     noise = rng.normal(size=(COUNT, 32, 32)).astype(np.float32)
     write_stack(tmp_path / "p.mrcs", noise, 4.0)
     write_particles(tmp_path / "unposed.star", read_particles(folder / "unposed.star", load_images=False))
-    align()
+    align(evidence=-1.0)
     outcome = run_job(Refine(tmp_path / "unposed.star", reference=(folder / "map.mrc",)), tmp_path / "job")
+    assert any("do not show this particle" in warning for warning in outcome.warnings)
     found = {finding.key: finding.value for finding in outcome.findings}
     assert found["resolution_angstrom"] is None and found["resolution_at_0.5_angstrom"] is None
     assert any(warning.startswith("No resolution") for warning in outcome.warnings)

@@ -207,7 +207,7 @@ def test_most_threshold_highest_distance_and_border(rng):
 
 
 def test_carbon_and_ice_crystals_are_avoided(rng):
-    """A third of the image has grain twice as strong as the noise, at lower frequencies, and a crystal lies in the rest: nothing is picked there, and the rest as before."""
+    """A third of the image has strong grain, and a crystal lies in the rest: nothing is picked in them, and the rest as before."""
     shape = (640, 900)
     truth = scattered(rng, 60, shape, 55, 25)
     clean = micrograph(rng, truth, shape, depth=1.0)

@@ -83,7 +83,10 @@ def test_variance_beside_particles_is_its_definition(rng):
 
     weight = gaussian_filter(tall.astype(float), 16.0)
     mirrored = mirrored - gaussian_filter(mirrored * tall, 16.0) / weight
-    at = {(row, column): variance_beside(mirrored, tall, row + 60, column + 60, 6.0) for row, column in ((30, 20), (30, 55), (5, 60))}
+    at = {
+        (row, column): variance_beside(mirrored, tall, row + 60, column + 60, 6.0)
+        for row, column in ((30, 20), (30, 55), (5, 60))
+    }
     ratios = np.array([found[place] / at[place] for place in at])
     np.testing.assert_allclose(ratios / ratios[0], 1.0, atol=5e-3)
     assert np.median(found) == pytest.approx(1.0, rel=1e-6) and found[30, 55] > 2 * found[30, 20]

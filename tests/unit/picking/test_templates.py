@@ -27,6 +27,7 @@ from vitreous.picking.template_search import (
     filtered_image,
     noise_filter,
     pick_templates,
+    quiet_power,
     seen_templates,
     usual_threshold,
 )
@@ -200,7 +201,9 @@ def test_the_ctf_of_the_micrograph_is_applied(rng):
     bank = bank_of([detail], resolution=12.0, psi_step=math.radians(60))
     limits = {"most": len(GRID), "threshold": 3.0}
     found = find(image, bank, transfer, **limits)
-    right, none, wrong = (np.median(one.score) for one in (found, *(find(image, bank, c, **limits) for c in (None, other))))
+    right, none, wrong = (
+        np.median(one.score) for one in (found, *(find(image, bank, c, **limits) for c in (None, other)))
+    )
     assert right > 1.2 * none and right > 1.2 * wrong
     near = np.hypot(*(found.position[:, None] - np.array(GRID)).transpose(2, 0, 1))
     assert near.min(axis=0).max() < 1.5
@@ -222,18 +225,53 @@ def test_noise_gives_about_one_pick_at_the_usual_threshold(rng):
 
 
 def test_whitening_makes_all_frequencies_alike(rng):
-    """Noise whose power falls a hundredfold is flat after the filter, up to the resolution, and gone beyond."""
+    """Noise whose power falls sixfold is flat after the filter, up to the resolution, and gone beyond."""
     kx, ky = frequencies((256, 256), 5.0)
     k = np.hypot(kx, ky)
-    image = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(256, 256))) / (0.1 + 9 * k), s=(256, 256)).astype(np.float32)
+    image = np.fft.irfft2(np.fft.rfft2(rng.normal(size=(256, 256))) / (0.05 + 10 * k), s=(256, 256)).astype(np.float32)
     small = WorkingImage(image, 5.0, (256, 256), 5.0)
-    gain = noise_filter(small, 20.0, 150.0)
-    power = np.abs(np.fft.rfft2(image)) ** 2 * gain.on((256, 256), 5.0) ** 2
-    low, high = (power[(k > a) & (k < b)].mean() for a, b in ((0.008, 0.012), (0.03, 0.038)))
-    assert low / high == pytest.approx(1.0, rel=0.15)  # means of about 500 and 3000 exponential numbers, ring by ring
-    assert power[k > 0.0501].max() == 0
-    raw = np.abs(np.fft.rfft2(image)) ** 2
-    assert raw[(k > 0.008) & (k < 0.012)].mean() > 3 * raw[(k > 0.03) & (k < 0.038)].mean()
+    gain = noise_filter(small, 20.0, 200.0)
+    before = np.abs(np.fft.rfft2(image)) ** 2
+    after = before * gain.on((256, 256), 5.0) ** 2
+
+    def fall(power: np.ndarray) -> float:
+        return float(power[(k > 0.009) & (k < 0.013)].mean() / power[(k > 0.03) & (k < 0.038)].mean())
+
+    assert fall(before) > 5 and fall(after) == pytest.approx(1.0, rel=0.2)  # means of 500 and 3000 values, and of rings
+    assert after[k > 0.052].max() == 0  # the filter is a table, of samples 1.6e-3 apart
+
+
+def test_quiet_power_is_that_of_white_noise_with_and_without_particles(rng):
+    """The power of a ring of the tiles is known to some percent; balls in a third of the tiles do not count."""
+    shape = (400, 400)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    noise = rng.normal(size=shape)
+    balls = np.zeros(shape)
+    for cx, cy in rng.uniform(20, 380, (25, 2)):
+        balls += 8 * np.sqrt(np.maximum(1 - ((x - cx) ** 2 + (y - cy) ** 2) / 12**2, 0))
+    window = np.hanning(26)[1:-1]
+    expected = np.square(window).sum() ** 2
+    for image, bar in ((noise, 0.12), (noise + balls, 0.5)):
+        frequency, power = quiet_power(WorkingImage(image.astype(np.float32), 8.0, shape, 8.0), 192.0)
+        assert frequency[1] == pytest.approx(1 / 192)
+        inside = slice(2, 13)
+        np.testing.assert_allclose(power[inside] / expected, 1.0, atol=bar)
+    assert np.abs(np.fft.rfft2(noise + balls)[1:6, 1:6]).mean() > 3 * np.abs(np.fft.rfft2(noise)[1:6, 1:6]).mean()
+
+
+def test_the_filter_does_not_spread_particles_over_their_neighbours():
+    """Strong balls: the filter's own picture ends within a diameter or so of its middle, however fine the structure of the spectrum."""
+    y, x = np.mgrid[:300, :300] * 8.0
+    image = np.zeros((300, 300))
+    rng = np.random.default_rng(3)
+    for cx, cy in rng.uniform(200, 2200, (25, 2)):
+        image += 8 * np.sqrt(np.maximum(1 - ((x - cx) ** 2 + (y - cy) ** 2) / 100**2, 0))
+    image += rng.normal(size=image.shape)
+    small = WorkingImage((image - image.mean()).astype(np.float32), 8.0, (300, 300), 8.0)
+    gain = noise_filter(small, 24.0, 200.0)
+    kernel = np.fft.fftshift(np.fft.irfft2(gain.on((300, 300), 8.0), s=(300, 300)))
+    radius = np.hypot(*(np.mgrid[:300, :300] - 150)) * 8.0
+    assert np.sum(kernel[radius > 300] ** 2) < 3e-3 * np.sum(kernel**2)
 
 
 # --- banks ------------------------------------------------------------------------------------------------------------
@@ -262,7 +300,9 @@ def test_symmetry_leaves_views_out():
     counts = {name: len(view_angles(2, name)) for name in ("C1", "C2", "D2", "O")}
     assert counts["C1"] == 192
     for name, fold in (("C2", 2), ("D2", 4), ("O", 24)):
-        assert counts[name] == pytest.approx(192 / fold, rel=0.35)  # directions on the border of the unit belong to one side
+        assert counts[name] == pytest.approx(
+            192 / fold, rel=0.35
+        )  # directions on the border of the unit belong to one side
     with pytest.raises(SettingsProblem, match="order"):
         view_angles(0, "I")
 

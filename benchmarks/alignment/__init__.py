@@ -1,0 +1,1 @@
+"""What the benchmarks of alignment share: data with truth, commands of the programs, measures of quality."""
