@@ -1,7 +1,7 @@
 """Classes and maps without poses: vitreous against RELION on the same particles, the same sampling, the same machine, in one run.
 
     python benchmarks/against_relion.py [--parts 2d 3d betagal scaling noise] [--data FOLDER] [--relion-iterations N] [--reuse-relion]
-                                        [--threads 2] [--repeats 3] [--counts 1000 10000] [--betagal FOLDER] [--json FILE]
+                                        [--threads 2] [--repeats 3] [--counts 1000 5000 20000] [--betagal FOLDER] [--json FILE]
 
 RELION 3.1.3 needs about five minutes for `2d`, the better part of an hour for `3d`, more than an hour for `betagal`. `--relion-iterations 3` lets both
 programs do so many in 2d and 3d, and stops RELION's auto-refine there. alignment/README.md says what is measured, and how.
@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
         "--counts",
         nargs="+",
         type=int,
-        default=[1000, 10_000],
+        default=[1000, 5000, 20_000],
         help="particles of scaling (100000 of 128 px take 6.6 GB)",
     )
     parser.add_argument("--box", type=int, default=128, help="pixels of scaling")

@@ -123,7 +123,7 @@ def print_halves(qualities: dict[str, tuple[list[float], Agreement]]) -> None:
     at = [f"{r:g} A" for r in RESOLUTIONS]
     rows = [
         ["half-map FSC in the sphere at", *at],
-        ["(RELION 3.1.3, published with the data)", *(f"{v:.2f}" for v in PUBLISHED)],
+        ["(RELION 3.1.3's auto-refine, as measured before)", *(f"{v:.2f}" for v in PUBLISHED)],
     ]
     rows += [[name, *(f"{value:.3f}" for value in halves)] for name, (halves, _) in qualities.items()]
     print_table(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,11 @@ class Session:
         return folder
 
     def folder(self, name: str) -> Path:
+        """A folder for one program's output, without what an interrupted run of vitreous has left: it would go on from there, and be timed as a whole run."""
         path = self.runs / name
         path.mkdir(exist_ok=True)
+        for left in (*self.runs.glob(f".{name}.*.partial"), *path.glob(".*.partial")):
+            shutil.rmtree(left)
         return path
 
     def iterations(self, full: int) -> int:

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cloudpickle
@@ -40,20 +40,35 @@ def by_value():
 
 @dataclass(frozen=True)
 class Noise:
-    """A term of which the sum depends on the order; `diary` gets a line with the process for each item that is begun."""
+    """A term of which the sum depends on the order. `diary` gets a line "item process begun", and another at the end."""
 
     diary: Path
     scale: np.ndarray
-    seconds: float = 0.1
+    seconds: float = 0.02
 
     def __call__(self, item: int) -> np.ndarray:
-        with open(self.diary, "a") as stream:
-            stream.write(f"{item} {os.getpid()}\n")
+        self.note(item, "begun")
         time.sleep(self.seconds)
+        self.note(item, "done")
         return (np.random.default_rng(item).normal(size=1000) * self.scale[item]).astype(np.float32)
 
-    def begun(self) -> list[tuple[int, int]]:
-        return [(int(line.split()[0]), int(line.split()[1])) for line in self.diary.read_text().splitlines()]
+    def note(self, item: int, what: str) -> None:
+        with open(self.diary, "a") as stream:
+            stream.write(f"{item} {os.getpid()} {what}\n")
+
+    def noted(self, what: str) -> list[tuple[int, int]]:
+        """(item, process) of each line that says so."""
+        lines = [line.split() for line in self.diary.read_text().splitlines()]
+        return [(int(item), int(process)) for item, process, said in lines if said == what]
+
+    def at_work(self) -> int:
+        """A process that is in the middle of an item."""
+        while True:
+            done = self.noted("done")
+            for one in self.noted("begun")[::-1]:
+                if one not in done:
+                    return one[1]
+            time.sleep(0.001)
 
 
 @pytest.fixture
@@ -79,10 +94,9 @@ def test_a_killed_worker_changes_nothing(noise, count):
     expected = LocalWorkers(1).sum_over(noise, range(24))
     noise.diary.unlink()
     with dask_workers("local", count) as workers:
-        victim = lambda: noise.begun()[-1][1]
-        total = workers.sum_over(noise, range(24), progress=killer(victim, 5))
+        total = workers.sum_over(replace(noise, seconds=0.3), range(24), progress=killer(noise.at_work, 5))
     assert np.array_equal(total, expected)
-    begun = noise.begun()
+    begun = noise.noted("begun")
     assert len(begun) > 24 == len({item for item, _ in begun})  # something was computed twice
     assert len({process for _, process in begun}) >= 2  # the other, or a new one, went on
     assert not np.array_equal(LocalWorkers(1).sum_over(noise, range(23, -1, -1)), expected)
@@ -146,7 +160,7 @@ def test_a_scheduler_that_vanishes_is_one_line(noise, monkeypatch):
             dask_workers(address) as workers,
             pytest.raises(VitreousError, match="scheduler was lost"),
         ):
-            workers.sum_over(noise, range(24), progress=killer(lambda: scheduler.pid, 3))
+            workers.sum_over(replace(noise, seconds=0.2), range(24), progress=killer(lambda: scheduler.pid, 3))
 
 
 def test_an_interruption_ends_the_processes_and_leaves_nothing(blob_files, tmp_path):
@@ -222,12 +236,12 @@ kill -TERM -- -"$1"
 
 def test_a_queue_starts_workers_and_its_jobs_end_with_the_work(noise, tmp_path, monkeypatch):
     """The two programs of SLURM that are called are stood in for by scripts that run a job at once."""
+    interruption = signal.getsignal(signal.SIGINT)
     for name, text in QUEUE.items():
         (tmp_path / name).write_text(text.format(folder=tmp_path))
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     import dask
-    import dask_jobqueue  # noqa: F401 - brings its part of the configuration
 
     settings = {"cores": 2, "memory": "2GB", "queue": "short", "walltime": "00:10:00"}
     settings["job-script-prologue"] = ["export FROM_PROLOGUE=1"]
@@ -243,6 +257,7 @@ def test_a_queue_starts_workers_and_its_jobs_end_with_the_work(noise, tmp_path, 
     script = (tmp_path / "script").read_text()
     assert all(word in script for word in ("#SBATCH -p short", "-t 00:10:00", "--nthreads 1 ", "--nworkers 2 "))
     assert len(pids) == 2
+    assert signal.getsignal(signal.SIGINT) is interruption
     deadline = time.monotonic() + 10
     while any(map(running, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -256,7 +271,6 @@ def test_a_queue_that_nobody_described_is_one_line():
 
 def test_a_machine_without_slurm_is_one_line(monkeypatch):
     import dask
-    import dask_jobqueue  # noqa: F401 - brings its part of the configuration
 
     described = dask.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"})
     with described, pytest.raises(SettingsProblem, match="sbatch"), dask_workers("slurm", 2):

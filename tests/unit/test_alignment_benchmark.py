@@ -29,7 +29,17 @@ from vitreous.reconstruction.projection import fourier_volume
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 sys.path.insert(0, BENCHMARKS)
 try:
-    from alignment import class_quality, commands, map_alignment, map_quality, outputs, picks, pose_quality, sets
+    from alignment import (
+        class_quality,
+        commands,
+        map_alignment,
+        map_quality,
+        outputs,
+        picks,
+        pose_quality,
+        sets,
+        simulated_parts,
+    )
     from alignment.session import Session, at_least, at_most
     from measure import Cost, Run
     from programs import Program
@@ -408,6 +418,13 @@ def test_fewer_iterations_are_those_of_both_programs(tmp_path):
     assert session(tmp_path, relion_iterations=30).iterations(10) == 10
 
 
+def test_an_interrupted_run_is_not_gone_on_with(tmp_path):
+    (left := tmp_path / "runs" / ".v.0a1b.partial").mkdir(parents=True)
+    (other := tmp_path / "runs" / ".w.0a1b.partial").mkdir()
+    assert session(tmp_path).folder("v") == tmp_path / "runs" / "v"
+    assert not left.exists() and other.exists()
+
+
 def test_the_peer_runs_once_between_ours_and_its_cost_is_kept(tmp_path):
     timed, peer = session(tmp_path), tmp_path / "relion"
     peer.mkdir()
@@ -419,3 +436,11 @@ def test_the_peer_runs_once_between_ours_and_its_cost_is_kept(tmp_path):
     timed.options.reuse_relion = True
     again = timed.time(tmp_path, commands_[0], commands_[1], peer)[1]
     assert again is not None and again.runs == theirs.runs and log.read_text() == "vvrv" + "vvv"
+
+
+def test_start_up_has_no_part_in_what_a_further_particle_costs():
+    runs = [Run(10 + 0.01 * count, 0.0, 100) for count in (1000, 5000, 20_000)]
+    longer, larger = simulated_parts.scaling_targets([1000, 5000, 20_000], runs)
+    assert longer.met and longer.reached == "1.00 times" and larger.met
+    runs[-1] = Run(2 * runs[-1].wall_seconds, 0.0, 200)
+    assert [target.met for target in simulated_parts.scaling_targets([1000, 5000, 20_000], runs)] == [False, False]

@@ -22,7 +22,7 @@ from vitreous.alignment.cells import (
     whole_table,
 )
 from vitreous.alignment.class_sums import ClassSums, NoiseSums
-from vitreous.alignment.entries import Entries, listed, summary
+from vitreous.alignment.entries import Entries, listed, refuse_broken, summary
 from vitreous.alignment.polar_images import (
     ImageSettings,
     PolarImages,
@@ -180,6 +180,7 @@ class ClassMatching:
             matching = CellMatching(weighted, self.views, steps, self.origin[rows])
             blocks = list(matching.blocks(cells))
         blocks, evidence = normalise(blocks, cells, len(images))
+        refuse_broken(evidence, rows)
         return self.sums(images, matching, blocks, cells, evidence, rows)
 
     def likely(self, images: WeightedImages) -> Cells:

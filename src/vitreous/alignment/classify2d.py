@@ -37,6 +37,8 @@ CHUNK = 512
 AHEAD = 4
 # The band of the first iteration reaches to this fraction of the diameter; the whole band is open after this share of the iterations.
 FIRST_BAND, OPENING = 1 / 6, 0.6
+# Particles whose evidence is also computed exactly, at the end, to know what the coarse pass lost.
+SAMPLE = 64
 # A class with less than this share of an even part of the particles is empty.
 EMPTY = 0.05
 
@@ -201,7 +203,6 @@ class Task:
         rows = self.rows_of(state.iteration)
         chunks = chunk_rows(2 * self.group + self.half, CHUNK, rows)
         sums: ClassSums = workers.sum_over(matching, chunks, progress=progress)
-        self.refuse_broken(sums, rows)
         model = maximised(sums, grid, tau_fudge=settings.tau_fudge, radius=self.radius)
         averages = model.averages
         last = state.iteration + 1 == settings.iterations
@@ -226,8 +227,17 @@ class Task:
             assignment,
             np.append(state.log_likelihood, sums.assignment.log_evidence.sum()),
             np.append(state.changed, moved.mean()),
-            state.pruning_loss,
+            self.pruning_loss(matching, sums, workers) if last and not settings.exact else state.pruning_loss,
         )
+
+    def pruning_loss(self, matching: ClassMatching, sums: ClassSums, workers: Workers) -> float:
+        """Mean over a sample of the log evidence over all alternatives less that over those which the coarse pass left."""
+        sample = np.sort(np.random.default_rng([self.settings.seed, 3]).permutation(sums.rows)[:SAMPLE])
+        whole = replace(matching, search=replace(matching.search, exact=True))
+        exact = workers.sum_over(whole, chunk_rows(2 * self.group + self.half, CHUNK, sample))
+        pruned = np.zeros(len(self.particles))
+        pruned[sums.rows] = sums.assignment.log_evidence
+        return float((exact.assignment.log_evidence - pruned[exact.rows]).mean())
 
     def resolution(self, snr: Float[np.ndarray, "k s"], mass: Float[np.ndarray, " k"]) -> Float[np.ndarray, " k"]:
         """Where the SSNR falls below 1, in angstrom."""
@@ -236,18 +246,6 @@ class Task:
         with np.errstate(divide="ignore"):
             resolution = self.box * self.particles.pixel_size / rings
         return np.where(mass < 1, np.inf, resolution)
-
-    def refuse_broken(self, sums: ClassSums, rows: np.ndarray) -> None:
-        """Raise DataProblem naming the first particle whose likelihood is no number."""
-        evidence = sums.assignment.log_evidence
-        if np.isfinite(evidence).all():
-            return
-        row = int(sums.rows[np.flatnonzero(~np.isfinite(evidence))[0]])
-        raise DataProblem(
-            f"the likelihood of particle {row + 1} is not a finite number",
-            "finite pixels, CTF and noise",
-            "remove the particle",
-        )
 
 
 __all__ = ["Assignment", "classify2d"]

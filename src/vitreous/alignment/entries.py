@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.alignment.cells import Block, CellMatching, Cells, in_image
+from vitreous.errors import DataProblem
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -49,6 +50,17 @@ def listed(blocks: list[Block], cells: Cells, matching: CellMatching) -> Entries
     found = Entries(*(np.concatenate([getattr(part, name) for part in parts]) for name in Entries.__dataclass_fields__))
     order = np.lexsort((-found.weight, found.image))
     return Entries(*(getattr(found, name)[order] for name in Entries.__dataclass_fields__))
+
+
+def refuse_broken(evidence: Float[np.ndarray, " n"], rows: Int[np.ndarray, " n"]) -> None:
+    """Raise DataProblem naming the first of the particles `rows` whose log evidence is no number: a reference, CTF or noise was not finite."""
+    broken = np.flatnonzero(~np.isfinite(evidence))
+    if len(broken):
+        raise DataProblem(
+            f"the likelihood of particle {rows[broken[0]] + 1} is not a finite number",
+            "finite pixels, CTF and noise",
+            "remove the particle",
+        )
 
 
 @dataclass(frozen=True)

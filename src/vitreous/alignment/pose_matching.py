@@ -26,7 +26,7 @@ from vitreous.alignment.cells import (
 )
 from vitreous.alignment.class_matching import disc_of_shifts
 from vitreous.alignment.class_sums import NoiseSums
-from vitreous.alignment.entries import Entries, listed, summary
+from vitreous.alignment.entries import Entries, listed, refuse_broken, summary
 from vitreous.alignment.map_sums import MapSums, add_slices
 from vitreous.alignment.map_views import MapViews, orientation_of, unit_pixels
 from vitreous.alignment.polar_images import ImageSettings, PolarImages, WeightedImages, read_polar_images
@@ -144,6 +144,7 @@ class PoseMatching:
             low = weighted.within(search.rings[number + 1])
             matching = CellMatching(low, self.views(half, order), search.steps(order), home)
             blocks, evidence = normalise(list(matching.blocks(cells)), cells, len(rows))
+            refuse_broken(evidence, rows)
             if order + 1 < search.finest_order:
                 cells = divided_cells(blocks, cells, matching, share=SHARE, most=MOST_FINE_CELLS)
         return self.sums(images, weighted, matching, blocks, cells, evidence, rows)

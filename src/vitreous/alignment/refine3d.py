@@ -52,6 +52,8 @@ LOCAL_ORDER = 5
 FINEST_SHIFT = 0.25
 # Iterations without a gain in resolution after which the refinement has converged.
 PATIENCE = 2
+# It goes on while the log evidence grows by more than this share, or more than this share of the particles changes class.
+LEAST_GROWTH, LEAST_CHANGE = 0.01, 0.02
 
 
 def refine3d(
@@ -255,7 +257,6 @@ class Task:
         search = self.search(state, compared)
         matching = self.matching(state, grid, search)
         sums: MapSums = workers.sum_over(matching, self.chunks(), progress=progress)
-        self.refuse_broken(sums)
         model = self.maximised(sums)
         model.fsc[:, grid.last :] = (
             0 if grid.last < self.nyquist else model.fsc[:, grid.last :]
@@ -324,8 +325,10 @@ class Task:
             return False
         best_before = min(s.resolution for s in steps[:-PATIENCE])
         gained = min(s.resolution for s in steps[-PATIENCE:]) < 0.995 * best_before
-        settled = steps[-1].order == steps[-2].order
-        return settled and not gained
+        before, last = steps[-2], steps[-1]
+        growth = (last.log_likelihood - before.log_likelihood) / max(abs(last.log_likelihood), 1e-20)
+        moving = last.order != before.order or growth > LEAST_GROWTH or last.class_change > LEAST_CHANGE
+        return not moving and not gained
 
     def scale(self, state: Refinement, sums: MapSums) -> Float[np.ndarray, " m"]:
         """The contrast of each micrograph that fits its particles best, relative to the mean of all; few particles count as one with contrast 1."""
@@ -370,18 +373,6 @@ class Task:
         return angular_distance(
             self.group.equivalents(matrix_from_euler(before)), matrix_from_euler(after)[:, None]
         ).min(axis=1)
-
-    def refuse_broken(self, sums: MapSums) -> None:
-        """Raise DataProblem naming the first particle whose likelihood is no number."""
-        evidence = sums.assignment.log_evidence
-        if np.isfinite(evidence).all():
-            return
-        row = int(sums.rows[np.flatnonzero(~np.isfinite(evidence))[0]])
-        raise DataProblem(
-            f"the likelihood of particle {row + 1} is not a finite number",
-            "finite pixels, CTF and noise",
-            "remove the particle",
-        )
 
 
 def micrographs_of(particles: Particles) -> Int[np.ndarray, " n"]:

@@ -116,7 +116,7 @@ COMMANDS = (
         ("refine",),
         "refine",
         "Refine a map and the poses of particles, or sort them into 3D classes",
-        "vitreous refine particles.star --reference map.mrc --iterations 3 --out refined",
+        "vitreous refine particles.star --reference map.mrc --out refined",
     ),
     Command(
         ("expand",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +23,11 @@ def slurm_cluster(workers: int) -> Iterator[Any]:
     cores. Raises SettingsProblem if that lacks something, or if the queue refuses the job.
     """
     import dask.config as dask_config
+
+    former = signal.getsignal(signal.SIGINT)
     from dask_jobqueue.slurm import SLURMCluster
 
+    signal.signal(signal.SIGINT, former)  # loading dask-jobqueue replaces what an interruption does
     said = dask_config.get("jobqueue.slurm")
     if missing := [name for name in NEEDED if said.get(name) is None]:
         raise SettingsProblem(

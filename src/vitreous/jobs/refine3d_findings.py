@@ -31,7 +31,9 @@ APART, LEAST_IMAGES = (
     4.0,
     50,
 )  # two heaps of images: standard deviations between their means, and how many images show them
-UNSURE = 0.05  # mean largest probability below which poses are not known
+UNSURE = 20.0  # degrees: median uncertainty of orientations beyond which they are guesses
+WELL_ABOVE = 1.3  # times the finest resolution that the pixels allow
+MANY_CHANGING = 0.05  # of the particles, in the last iteration
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ def map_findings(result: ClassResult, *, independent: bool) -> list[Finding]:
         if independent
         else "Where the FSC of the half maps falls below 0.143. Both halves were aligned to one map: this figure is too good."
     )
+    if result.resolution is not None and result.resolution > WELL_ABOVE * 2 * result.analysis.pixel_size:
+        meaning += " If you expected more: vitreous check, on particles.star, tests CTFs, pixel size and conventions."
     if result.resolution is None:
         meaning = "None: what the half maps agree on did not come from the images."
     found = []
@@ -399,10 +403,15 @@ def map_warnings(result: ClassResult, settings: RefineSettings) -> list[str]:
 def pose_warnings(state: Refinement) -> list[str]:
     """What is odd about the poses: hardly known, at the edge of the search, classes run empty."""
     assignment, found = state.assignment, []
-    mean = float(np.mean(assignment.probability))
-    if mean < UNSURE:
+    angle = _median(assignment.angle_deviation / DEGREE)
+    if angle is not None and angle > UNSURE:
         found.append(
-            f"The poses are hardly known: the best one has {mean:.1%} of the probability on average. Images may be too noisy for their size, or not of this particle."
+            f"The orientations are hardly known: half of them to {angle:.0f}° at best. The images may be too noisy for the size of the particle, or not of this particle."
+        )
+    changed = state.steps[-1].class_change if state.steps else 0.0
+    if len(state.population) > 1 and changed > MANY_CHANGING:
+        found.append(
+            f"{changed:.0%} of the particles changed class in the last iteration: the classes have not settled, or do not differ."
         )
     empty = [number + 1 for number, share in enumerate(state.population) if share * len(assignment) < 1]
     if empty:

@@ -27,11 +27,15 @@ def selection_sections(
     if len(bad):
         galleries.append(class_gallery(classes, bad.tolist(), "Rejected"))
     text = "From the best to the worst by quality. Under each its number, how many of its particles were kept, and its resolution."
-    further = [one.key for one in outcome.findings if one.key not in outcome.headline]
     return [
-        Section("Kept and rejected", text, galleries=galleries, numbers=outcome.numbers(further)),
+        Section("Kept and rejected", text, galleries=galleries),
         Section("Classes", figures=class_figures(classes, good, bad, rule)),
-        Section("Particles", PARTICLES, figures=particle_figures(selection, candidates, rule)),
+        Section(
+            "Particles",
+            PARTICLES,
+            figures=particle_figures(selection, candidates, rule),
+            numbers=outcome.numbers(("rejected", "separation")),
+        ),
         Section("Quality", QUALITY, tables=[class_table(classes, used)]),
     ]
 

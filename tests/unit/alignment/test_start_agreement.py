@@ -32,9 +32,7 @@ def moved(volume: np.ndarray, seed: int, *, mirrored: bool = False, noise: float
 
 def compared(starts: list[np.ndarray], population: tuple[float, ...] = (1.0,)) -> StartAgreement:
     maps = [start if start.ndim == 4 else start[None] for start in starts]
-    return start_agreement(
-        maps, [np.array(population)] * len(maps), SIZE, radius=10.5, coarsest=40.0, finest=15.0
-    )
+    return start_agreement(maps, [np.array(population)] * len(maps), SIZE, radius=10.5, coarsest=40.0, finest=15.0)
 
 
 @pytest.fixture(scope="module")

@@ -53,7 +53,14 @@ def run(*words: str, capsys) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-LONG = {"demo", "simulate particles", "simulate micrograph", "classify2d", "select"}  # these examples have tests of their own
+LONG = {
+    "demo",
+    "simulate particles",
+    "simulate micrograph",
+    "classify2d",
+    "select",
+    "refine",
+}  # these examples have tests of their own
 
 
 @pytest.mark.parametrize(
@@ -94,6 +101,14 @@ def test_the_examples_of_classification_run_one_after_the_other(folder, capsys):
     whole, kept = (read_particles(folder / name / "particles.star") for name in ("classes", "selected"))
     assert len(whole) == 900 and 0 < len(kept) <= 900
     assert kept.images is not None  # the names still lead to the images
+
+
+@pytest.mark.slow
+def test_the_refinement_example_runs(folder, capsys):
+    command = next(c for c in COMMANDS if c.words == ("refine",))
+    words = shlex.split(command.example)[1:]
+    code, out, _ = run(*words, "--order", "1", "--iterations", "2", capsys=capsys)
+    assert code == 0 and "held-out evidence" in out and (folder / "refined" / "half2.mrc").is_file()
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda c: "-".join(c.words))

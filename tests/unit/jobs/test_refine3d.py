@@ -267,6 +267,7 @@ def test_classes_have_maps_and_particles_of_their_own(folder, align, page, tmp_p
     result = json.loads((tmp_path / "job" / "result.json").read_text())
     assert result["class1_particles"] == 150 and result["class2_resolution_angstrom"] > 8
     assert any("too good" in warning for warning in outcome.warnings)
+    assert any("10% of the particles changed class" in warning for warning in outcome.warnings)
     page = page(tmp_path / "job")
     assert "Class 2" in page and "3D classification" in page
 
@@ -510,7 +511,7 @@ def test_preferred_views_and_unknown_poses_are_warned_of(folder, align, blob_par
         euler = euler_from_matrix(tilted)
         euler[:, 1] *= 0.1
         changed = replace(
-            state.assignment, pose=Pose(euler, state.assignment.pose.shift), probability=np.full(COUNT, 0.01)
+            state.assignment, pose=Pose(euler, state.assignment.pose.shift), angle_deviation=np.full(COUNT, 0.6)
         )
         return replace(state, assignment=changed)
 
