@@ -12,12 +12,12 @@ from functools import lru_cache
 
 import numpy as np
 
-from alignment.slicing import sliced
 from vitreous.fourier.filters import soft_disc
 from vitreous.fourier.transforms import forward, frequencies, inverse, shift_phases
 from vitreous.geometry.orientation_grid import orientation_grid
 from vitreous.geometry.rotations import matrix_from_rotation_vector, view_direction
 from vitreous.reconstruction.projection import FourierVolume, half_plane, project, slice_grid
+from vitreous.reconstruction.slicing import sliced
 
 EDGE = 3.0  # pixels, of the disc in which images are compared
 COARSE_ORDER = 3  # of the grid of orientations that is searched: 36,864, 7.4 degrees apart

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alignment.map_alignment import EDGE, Placement, align_maps, place
 from vitreous.io.mrc import read_volume
 from vitreous.model.volume import Volume
 from vitreous.reconstruction.fsc import MODEL, ShellCorrelation, fourier_shell_correlation
+from vitreous.reconstruction.map_alignment import EDGE, Placement, align_maps, place
 from vitreous.reconstruction.mask import spherical_mask
 
 ALIGN_TO = 12.0  # angstrom: detail that decides the hand of a map that has it; at least two pixels

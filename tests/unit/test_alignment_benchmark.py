@@ -24,6 +24,7 @@ from vitreous.geometry.symmetry import point_group
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, Particles
 from vitreous.model.volume import Volume
+from vitreous.reconstruction import map_alignment
 from vitreous.reconstruction.projection import fourier_volume
 
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
@@ -32,7 +33,6 @@ try:
     from alignment import (
         class_quality,
         commands,
-        map_alignment,
         map_quality,
         outputs,
         picks,

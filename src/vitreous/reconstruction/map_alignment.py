@@ -162,7 +162,7 @@ def best_shifts(
 
     grid = np.zeros((len(values), size, size, size), dtype=np.complex64)
     grid[:, *index] = values
-    sums = np.asarray(scipy.fft.fftn(grid, axes=(1, 2, 3))).real.reshape(len(values), -1)
+    sums = np.real(np.asarray(scipy.fft.fftn(grid, axes=(1, 2, 3)))).reshape(len(values), -1)
     at = sums.argmax(axis=1)
     zyx = np.stack(np.unravel_index(at, (size,) * 3), axis=-1)
     wrapped = (zyx + size // 2) % size - size // 2

@@ -34,7 +34,9 @@ class Blobs:
         seen = np.einsum("nij,bj->nbi", rotation, self.place)[..., :2] - origin[:, None]
         axis = np.arange(box) - box // 2
         along = np.exp(-((axis - seen[..., None]) ** 2) / (2 * self.width**2))  # [n, b, (x, y), pixel]
-        return np.sqrt(2 * np.pi) * self.width * np.einsum("b,nby,nbx->nyx", self.height, along[:, :, 1], along[:, :, 0])
+        return (
+            np.sqrt(2 * np.pi) * self.width * np.einsum("b,nby,nbx->nyx", self.height, along[:, :, 1], along[:, :, 0])
+        )
 
 
 def blobs(rng: np.random.Generator, count: int = 9, reach: float = 7.0, operators: np.ndarray | None = None) -> Blobs:
@@ -55,7 +57,12 @@ def in_plane(psi: np.ndarray) -> np.ndarray:
 
 
 def particles_of(
-    signal: np.ndarray, *, snr: float | None, rng: np.random.Generator, ctf: bool = True, origin: np.ndarray | None = None
+    signal: np.ndarray,
+    *,
+    snr: float | None,
+    rng: np.random.Generator,
+    ctf: bool = True,
+    origin: np.ndarray | None = None,
 ) -> tuple[Particles, float]:
     """Particles from projections [n, y, x]: astigmatic CTFs, white noise of 1 / snr of the mean variance of the signal (None: none); and that of the noise.
 

@@ -220,7 +220,9 @@ def test_divided_cells_stand_in_the_frames_of_their_own_views():
     found = divided_cells(blocks, cells, matching, share=0.9, most=4)
     assert set(found.image) == set(range(COUNT))
     assert (found.view == case.kind[found.image] + 100).all()
-    assert turn(found.psi, case.psi[found.image]).max() < 0.12  # one of two steps, each a tenth of a radian from the other
+    assert (
+        turn(found.psi, case.psi[found.image]).max() < 0.12
+    )  # one of two steps, each a tenth of a radian from the other
     nearer = np.hypot(*(found.origin - case.origin[found.image]).T)
     assert nearer.mean() < 0.35  # it began 0.4 away; the lattice of half pixels is turned by psi
     assert turn(found.psi, case.psi[found.image] - 1.8).min() > 0.5
@@ -256,9 +258,7 @@ def test_normalised_tables_are_posteriors():
     tables = [rng.normal(200, 3, (2, 2, 1, 3)).astype(np.float32), rng.normal(200, 3, (3, 2, 1, 3)).astype(np.float32)]
     numbers = np.array([0, 1]), np.array([2, 3, 4])
     together = [np.concatenate([tables[0][:1], tables[1][:1]]), None, np.concatenate([tables[0][1:], tables[1][1:]])]
-    expected = [
-        -np.inf if part is None else np.log(np.exp(part.astype(float) - 200).sum()) + 200 for part in together
-    ]
+    expected = [-np.inf if part is None else np.log(np.exp(part.astype(float) - 200).sum()) + 200 for part in together]
     blocks, evidence = normalise([Block(n, np.zeros(1, int), t.copy()) for n, t in zip(numbers, tables)], cells, 3)
     np.testing.assert_allclose(evidence, expected, atol=1e-4)  # single precision of numbers of 200
     total = np.zeros(3)

@@ -128,7 +128,9 @@ def test_averages_are_brought_to_the_centre_a_pixel_at_a_time(shift, moved):
     before, after = centre(images), centre(centred(images, GRID, RADIUS))
     step = np.minimum(np.hypot(*before.T), moved)
     expected = before * (1 - step / np.hypot(*before.T))[:, None]
-    np.testing.assert_allclose(after, expected, atol=0.15)  # the mask cuts other parts, and the bright part is not linear
+    np.testing.assert_allclose(
+        after, expected, atol=0.15
+    )  # the mask cuts other parts, and the bright part is not linear
     assert (np.hypot(*after.T) < np.hypot(*before.T)).all()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
@@ -166,7 +167,9 @@ def test_uncertainties_are_probabilities(states):
 
 def test_a_seed_gives_the_same_bits(particles, states):
     again: list[Classification] = []
-    with pytest.raises(StopIteration):  # the schedule of the band follows from the number of iterations: stop after two of them
+    with pytest.raises(
+        StopIteration
+    ):  # the schedule of the band follows from the number of iterations: stop after two of them
         classify2d(particles, SETTINGS, workers=ONE, on_iteration=stop_after(2, again))
     assert same(again[1], states[1])
     other: list[Classification] = []
@@ -200,7 +203,7 @@ def test_mini_batches_find_the_views_too(particles, kind):
     assert (final.class_index >= 0).mean() > 0.95
     known = final.class_index >= 0
     assert purity(kind[known], final.class_index[known]) > 0.85
-    changed = [(a.assignment.class_index != b.assignment.class_index).sum() for a, b in zip(states, states[1:])]
+    changed = [(a.assignment.class_index != b.assignment.class_index).sum() for a, b in itertools.pairwise(states)]
     assert max(changed) <= 120
     resumed = classify2d(particles, settings, state=states[9], workers=ONE)
     assert same(resumed, states[-1])

@@ -182,7 +182,14 @@ def test_a_mask_multiplies_the_references_alone():
 
 def test_nothing_gives_nothing():
     found = maximised_maps(
-        sums_of({(0, 0): inserted(1.0, 0)}), ALONE, BOX, PIXEL_SIZE, classes=2, radius=RADIUS, tau_fudge=1.0, independent=True
+        sums_of({(0, 0): inserted(1.0, 0)}),
+        ALONE,
+        BOX,
+        PIXEL_SIZE,
+        classes=2,
+        radius=RADIUS,
+        tau_fudge=1.0,
+        independent=True,
     )
     assert np.isfinite(found.half_maps).all() and np.isfinite(found.references).all()
     assert not found.half_maps[:, 1].any() and not found.half_maps[1].any()

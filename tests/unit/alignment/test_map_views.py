@@ -66,7 +66,9 @@ def test_children_are_read_in_the_frame_next_to_their_parent(views):
             other = views.frames(children, np.array([turn]))[0]
             assert (angular_distance(other, frame) > np.deg2rad(away) - 1e-9).all()
     # Next to the pole rot alone turns the image.
-    without = orientation_of(np.arange(4 * direction_count(ORDER)), np.zeros(4 * direction_count(ORDER)), ORDER + 1, TURN)
+    without = orientation_of(
+        np.arange(4 * direction_count(ORDER)), np.zeros(4 * direction_count(ORDER)), ORDER + 1, TURN
+    )
     parents = orientation_of(np.arange(direction_count(ORDER)), np.zeros(direction_count(ORDER)), ORDER, TURN)
     assert np.rad2deg(angular_distance(without, parents.repeat(4, axis=0))).max() > 0.75 * mean_spacing_deg(ORDER)
 
@@ -96,7 +98,10 @@ def test_orientations_are_turns_after_directions():
 
 
 def test_slices_are_those_of_the_object(views):
-    numbers, psi = np.concatenate([views.children(7), views.children(direction_count(ORDER) + 7)]), np.array([0.3, -2.0])
+    numbers, psi = (
+        np.concatenate([views.children(7), views.children(direction_count(ORDER) + 7)]),
+        np.array([0.3, -2.0]),
+    )
     found = views.slices(numbers, psi, GRID)
     frames = views.frames(numbers, psi)
     scale = (views.classes(numbers) + 1)[:, None, None]
@@ -119,7 +124,9 @@ def test_slices_are_those_of_the_projector_where_both_read():
         for angle, (kx, ky) in ((0, (ring, 0)), (16, (0, ring))):
             place = np.flatnonzero((pixels.kx == kx) & (pixels.ky == ky))[0]
             # The same kernel; single precision, and points that fall on the edge between two voxels.
-            np.testing.assert_allclose(found[:, ring - 1, angle], expected[:, place], atol=1e-4 * np.abs(expected).max())
+            np.testing.assert_allclose(
+                found[:, ring - 1, angle], expected[:, place], atol=1e-4 * np.abs(expected).max()
+            )
 
 
 def test_a_cropped_transform_has_the_same_slices():

@@ -59,7 +59,9 @@ def setup(
     particles = replace(particles, half_set=(np.arange(COUNT) // 2 % 2 + 1).astype(np.int8))
     settings = RefineSettings(symmetry=name, classes=classes, diameter=104.0)
     task = Task.of(particles, settings)
-    maps = np.stack([thing.density(BOX) for thing in objects]) * soft_sphere(BOX, task.radius, MASK_EDGE, dtype=np.float32)
+    maps = np.stack([thing.density(BOX) for thing in objects]) * soft_sphere(
+        BOX, task.radius, MASK_EDGE, dtype=np.float32
+    )
     state = task.start(maps, ONE)
     variance = particles.images.read(slice(None)).var(axis=(1, 2)).mean() / ASSUMED_SNR * BOX**2
     state = replace(state, references=np.stack([maps, maps]), noise=np.full_like(state.noise, variance))
@@ -118,7 +120,7 @@ def test_poses_come_back_to_within_the_grid(name):
 
 
 def test_origins_of_the_file_are_where_the_search_begins():
-    matching, rotation, origin, _, _ = setup("C1", file_origin=True)
+    matching, _rotation, origin, _, _ = setup("C1", file_origin=True)
     sums = matched(matching)
     order = np.argsort(sums.rows)
     shift = sums.assignment.pose.shift[order] / PIXEL_SIZE

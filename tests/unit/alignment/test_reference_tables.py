@@ -77,8 +77,9 @@ def test_shift_factors_are_phase_ramps():
     inner = polar_grid(BOX, 10, extent=24.0, first=4)
     np.testing.assert_allclose(shift_factors(inner, SHIFT), expected[:, 3:], atol=1e-5)
     at = blobs(np.random.default_rng(2))
-    centre, moved = at.images(in_plane(np.zeros(1)), np.zeros((1, 2)), BOX), at.images(
-        in_plane(np.zeros(1)), np.array([[1.5, -2.0]]), BOX
+    centre, moved = (
+        at.images(in_plane(np.zeros(1)), np.zeros((1, 2)), BOX),
+        at.images(in_plane(np.zeros(1)), np.array([[1.5, -2.0]]), BOX),
     )
     factor = shift_factors(GRID, np.array([[1.5, -2.0]]))
     difference = np.abs(to_polar(centre, GRID) * factor - to_polar(moved, GRID)).max()

@@ -79,7 +79,9 @@ def states(particles) -> list[Refinement]:
 def same(one, other) -> bool:
     """Whether two states are the same to the last bit, but for the time they took."""
     if isinstance(one, RefineStep):
-        return same(tuple(replace(one, seconds=0.0).__dict__.values()), tuple(replace(other, seconds=0.0).__dict__.values()))
+        return same(
+            tuple(replace(one, seconds=0.0).__dict__.values()), tuple(replace(other, seconds=0.0).__dict__.values())
+        )
     if is_dataclass(one):
         return all(same(getattr(one, item.name), getattr(other, item.name)) for item in fields(one))
     if isinstance(one, tuple):
@@ -193,7 +195,8 @@ def test_two_structures_are_told_apart():
     sphere = soft_sphere(BOX, 11.0, 4.0, dtype=np.float32)
     for k in (0, 1):
         curves = [
-            fourier_shell_correlation(final.references[0, k], m * sphere, PIXEL_SIZE).correlation[2:7].mean() for m in maps
+            fourier_shell_correlation(final.references[0, k], m * sphere, PIXEL_SIZE).correlation[2:7].mean()
+            for m in maps
         ]
         assert curves[k] > 0.8 and curves[k] > curves[1 - k] + 0.1
 
