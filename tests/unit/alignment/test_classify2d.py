@@ -146,11 +146,12 @@ def test_origins_and_angles_are_those_of_the_particles(states, kind):
         own &= kind == np.bincount(kind[own]).argmax()
 
         def spread(found: np.ndarray, truth: np.ndarray, own: np.ndarray = own) -> float:
-            # 1: all differ by the same, or by half a turn more, after which some views look much the same.
-            return abs(np.exp(2j * (found[own] - truth[own])).mean())
+            # 1: all differ by the same, or by a half or a quarter of a turn more, after which some of these views look much the same.
+            return max(abs(np.exp(1j * turns * (found[own] - truth[own])).mean()) for turns in (1, 2, 4))
 
-        assert spread(final.pose.euler[:, 2], psi) > 0.6
-        assert spread(-final.pose.euler[:, 2], psi) < 0.4
+        # Chance alone gives 1 / sqrt(particles of the class), below 0.25.
+        assert spread(final.pose.euler[:, 2], psi) > 0.55
+        assert spread(-final.pose.euler[:, 2], psi) < 0.45
         agreement.append(np.corrcoef(final.pose.shift[own].ravel() / PIXEL_SIZE, origin[own].ravel())[0, 1])
     # Origins of up to 1.2 pixels, in steps of one, and each average has a centre of its own, which turns with the particles.
     assert np.mean(agreement) > 0.3 and min(agreement) > 0.1
