@@ -61,14 +61,10 @@ class Noise:
         lines = [line.split() for line in self.diary.read_text().splitlines()]
         return [(int(item), int(process)) for item, process, said in lines if said == what]
 
-    def at_work(self) -> int:
-        """A process that is in the middle of an item."""
-        while True:
-            done = self.noted("done")
-            for one in self.noted("begun")[::-1]:
-                if one not in done:
-                    return one[1]
-            time.sleep(0.001)
+    def at_work(self) -> int | None:
+        """A process that is in the middle of an item, if there is one: all that was handed out may be done, and the next may wait for its turn."""
+        done = self.noted("done")
+        return next((process for item, process in self.noted("begun")[::-1] if (item, process) not in done), None)
 
 
 @pytest.fixture
@@ -76,14 +72,14 @@ def noise(tmp_path, rng):
     return Noise(tmp_path / "diary", 10.0 ** rng.uniform(-4, 4, size=24))
 
 
-def killer(victim: Callable[[], int], when: int) -> Callable[[int, int], None]:
-    """A progress report that kills a process without warning when so many items are done."""
+def killer(victim: Callable[[], int | None], when: int) -> Callable[[int, int], None]:
+    """A progress report that kills a process without warning when so many items are done, as soon as there is a victim."""
     killed = []
 
     def report(done: int, total: int) -> None:
-        if done >= when and not killed:
-            killed.append(victim())
-            os.kill(killed[0], signal.SIGKILL)
+        if done >= when and not killed and (process := victim()) is not None:
+            killed.append(process)
+            os.kill(process, signal.SIGKILL)
 
     return report
 
@@ -234,9 +230,18 @@ kill -TERM -- -"$1"
 }
 
 
+@pytest.fixture
+def queue_defaults():
+    """dask-jobqueue brings its part of the configuration when it is loaded, and only then; it also takes the interruption for itself."""
+    former = signal.getsignal(signal.SIGINT)
+    import dask_jobqueue  # noqa: F401
+
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("queue_defaults")
 def test_a_queue_starts_workers_and_its_jobs_end_with_the_work(noise, tmp_path, monkeypatch):
     """The two programs of SLURM that are called are stood in for by scripts that run a job at once."""
-    interruption = signal.getsignal(signal.SIGINT)
     for name, text in QUEUE.items():
         (tmp_path / name).write_text(text.format(folder=tmp_path))
         (tmp_path / name).chmod(0o755)
@@ -257,21 +262,35 @@ def test_a_queue_starts_workers_and_its_jobs_end_with_the_work(noise, tmp_path, 
     script = (tmp_path / "script").read_text()
     assert all(word in script for word in ("#SBATCH -p short", "-t 00:10:00", "--nthreads 1 ", "--nworkers 2 "))
     assert len(pids) == 2
-    assert signal.getsignal(signal.SIGINT) is interruption
     deadline = time.monotonic() + 10
     while any(map(running, pids)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(map(running, pids))
 
 
+@pytest.mark.usefixtures("queue_defaults")
 def test_a_queue_that_nobody_described_is_one_line():
     with pytest.raises(SettingsProblem, match=r"jobqueue\.slurm\.cores"), dask_workers("slurm", 2):
         pass
 
 
+@pytest.mark.usefixtures("queue_defaults")
 def test_a_machine_without_slurm_is_one_line(monkeypatch):
     import dask
 
     described = dask.config.set({"jobqueue.slurm.cores": 1, "jobqueue.slurm.memory": "1GB"})
     with described, pytest.raises(SettingsProblem, match="sbatch"), dask_workers("slurm", 2):
         pass
+
+
+def test_the_queue_does_not_take_the_interruption_from_the_command():
+    """Loading dask-jobqueue would have Ctrl-C end the process as if all were well."""
+    code = (
+        "import signal; from vitreous.engine.distributed import dask_workers; from vitreous.errors import SettingsProblem\n"
+        "former = signal.getsignal(signal.SIGINT)\n"
+        "try:\n    with dask_workers('slurm', 2): pass\nexcept SettingsProblem as problem: print(problem)\n"
+        "print(signal.getsignal(signal.SIGINT) is former)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = done.stdout.strip().splitlines()
+    assert "jobqueue.slurm.cores" in said[0] and said[1] == "True"

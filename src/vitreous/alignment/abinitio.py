@@ -264,21 +264,7 @@ class RandomStart:
             task.group,
         )
         grid = task.grid(min(compared + 2, task.nyquist))
-        sums = workers.sum_over(task.matching(state, grid, search), task.chunks(rows))
-        refuse_broken(sums, task.particles)
-        return sums
-
-
-def refuse_broken(sums: MapSums, particles: Particles) -> None:
-    """Raise DataProblem naming the first image whose likelihood is no number."""
-    broken = np.flatnonzero(~np.isfinite(sums.assignment.log_evidence))
-    if len(broken):
-        row, names = int(sums.rows[broken[0]]), particles.names
-        raise DataProblem(
-            f"the likelihood of image {int(names.index[row]) + 1} of {names.paths[int(names.path_code[row])]} is not a finite number",
-            "finite pixels, CTF and noise",
-            "remove this particle",
-        )
+        return workers.sum_over(task.matching(state, grid, search), task.chunks(rows))
 
 
 def mixed(before: MapSums, now: MapSums, gamma: float) -> MapSums:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
 # Cells that are compared in one go: their rows are a few tens of megabytes.
 CELLS_AT_A_TIME = 256
-# A cell whose posterior is below this adds nothing to the averages that could be seen.
-LEAST_WEIGHT = 1e-3
+# A cell whose posterior is below this adds nothing to the averages that could be seen; nor does one below this part of an even posterior, where many
+# cells together are an image that could be anywhere.
+LEAST_WEIGHT, LEAST_OF_EVEN = 1e-3, 0.5
 # Images whose whole coarse tables are held at a time.
 IMAGES_AT_A_TIME = 32
 # What a pass keeps of each image's posterior, in at most so many cells.
@@ -64,6 +66,11 @@ class Cells:
 
     def __len__(self) -> int:
         return len(self.image)
+
+    @cached_property
+    def beside(self) -> Int[np.ndarray, " c"]:
+        """How many cells the image of each cell has."""
+        return np.bincount(self.image, minlength=1)[self.image]
 
     def rows(self, selection: np.ndarray) -> Cells:
         return Cells(self.image[selection], self.view[selection], self.psi[selection], self.origin[selection])
@@ -110,7 +117,8 @@ class CellMatching:
 
     def gathered(self, block: Block, cells: Cells) -> tuple[Gathered, Int[np.ndarray, " c"]] | None:
         """The images of the cells that hold any posterior, added up for each reference; and which images these are. None if no cell does."""
-        seen = block.table.max(axis=(1, 2, 3)) > LEAST_WEIGHT
+        even = 1 / (block.table[0].size * cells.beside[block.cells])
+        seen = block.table.max(axis=(1, 2, 3)) > np.minimum(LEAST_WEIGHT, LEAST_OF_EVEN * even)
         if not seen.any():
             return None
         part = cells.rows(block.cells[seen])

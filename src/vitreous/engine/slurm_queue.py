@@ -28,7 +28,7 @@ def slurm_cluster(workers: int) -> Iterator[Any]:
     from dask_jobqueue.slurm import SLURMCluster
 
     signal.signal(signal.SIGINT, former)  # loading dask-jobqueue replaces what an interruption does
-    said = dask_config.get("jobqueue.slurm")
+    said = dask_config.get("jobqueue.slurm", {})
     if missing := [name for name in NEEDED if said.get(name) is None]:
         raise SettingsProblem(
             f"--cluster slurm without {' and '.join(missing)} of a job",
