@@ -31,6 +31,10 @@ CELLS_AT_A_TIME = 256
 LEAST_WEIGHT, LEAST_OF_EVEN = 1e-3, 0.5
 # Images whose whole coarse tables are held at a time.
 IMAGES_AT_A_TIME = 32
+# Turns that are whole points of a ring to this part of a point are moves along it.
+WHOLE = 1e-6
+# Images that were turned for the comparison are kept for the sums up to so many bytes for each worker; beyond, they are turned again.
+BYTES_KEPT = 100_000_000
 # What a pass keeps of each image's posterior, in at most so many cells.
 SHARE, MOST_CELLS = 0.997, 48
 
@@ -92,11 +96,15 @@ class Steps:
 
 @dataclass(frozen=True)
 class Block:
-    """Cells of one view after division: `table` [c, p, k, s], log of likelihood times prior, or later the posterior; `cells` [c] and `views` [k] number them."""
+    """Cells of one view after division: `table` [c, p, k, s], log of likelihood times prior, or later the posterior; `cells` [c] and `views` [k] number them.
+
+    `turned`: data and power of their images, turned and moved (`CellMatching.rows`), where there was room to keep them.
+    """
 
     cells: Int[np.ndarray, " c"]
     views: Int[np.ndarray, " k"]
     table: Float[np.ndarray, "c p k s"]
+    turned: tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]] | None = None
 
 
 class CellMatching:
@@ -107,13 +115,16 @@ class CellMatching:
 
     def blocks(self, cells: Cells) -> Iterator[Block]:
         """The table of each block of cells with one view."""
+        kept = 0
         for selection in by_view(cells):
             part = cells.rows(selection)
             children = self.views.children(int(part.view[0]))
-            table = self.tables(children).log_likelihood(*self.rows(part))
+            turned = self.rows(part)
+            table = self.tables(children).log_likelihood(*turned)
             table += self.views.log_prior(children).astype(np.float32)[:, None]
             table += self.shift_prior(part)[:, None, None, :]
-            yield Block(selection, children, table)
+            kept += sum(values.nbytes for values in turned)
+            yield Block(selection, children, table, turned if kept <= BYTES_KEPT else None)
 
     def gathered(self, block: Block, cells: Cells) -> tuple[Gathered, Int[np.ndarray, " c"]] | None:
         """The images of the cells that hold any posterior, added up for each reference; and which images these are. None if no cell does."""
@@ -121,8 +132,12 @@ class CellMatching:
         seen = block.table.max(axis=(1, 2, 3)) > np.minimum(LEAST_WEIGHT, LEAST_OF_EVEN * even)
         if not seen.any():
             return None
-        part = cells.rows(block.cells[seen])
-        return self.tables(block.views).gathered(*self.rows(part), block.table[seen]), part.image
+        part, kept = cells.rows(block.cells[seen]), block.turned
+        if kept is None or kept[1].shape[1:] != self.images.grid.shape:  # not kept, or of fewer rings
+            data, power = self.rows(part)
+        else:
+            data, power = (values[seen] for values in kept)
+        return self.tables(block.views).gathered(data, power, block.table[seen]), part.image
 
     def tables(self, children: Int[np.ndarray, " k"]) -> CellTables:
         grid = self.images.grid
@@ -130,18 +145,52 @@ class CellMatching:
 
     def rows(self, cells: Cells) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
         """Data and power of the cells' images, turned and moved to the middles of the cells."""
-        images = self.images
-        data = images.data[cells.image] * shift_factors(images.grid, images.origin[cells.image] - cells.origin)
-        return turned(data, -cells.psi, images.grid.band), turned_power(images.power[cells.image], -cells.psi)
+        images, grid = self.images, self.images.grid
+        points = cells.psi * (grid.angles / (2 * np.pi))
+        if np.abs(points - np.round(points)).max(initial=0) < WHOLE:
+            data, power = self.circles.turned(cells.image, -np.round(points).astype(int))
+        else:
+            data = turned(images.data[cells.image], -cells.psi, grid.band)
+            power = turned_power(images.power[cells.image], -cells.psi)
+        # Shifts of a lattice in the frame of the cells are few, however many cells there are.
+        away = from_image(images.origin[cells.image] - cells.origin, cells.psi)
+        shifts, number = np.unique(np.round(away, 6), axis=0, return_inverse=True)
+        data *= shift_factors(grid, shifts)[number.ravel()]
+        return data, power
+
+    @cached_property
+    def circles(self) -> Circles:
+        return Circles(self.images.data, self.images.power)
 
     def shift_prior(self, cells: Cells) -> Float[np.ndarray, "c s"]:
         """log of the Gaussian prior of origins about `home`, and the measure of a division."""
         steps = self.steps
         away = cells.origin - self.home[cells.image]
-        cosine, sine = np.cos(cells.psi), np.sin(cells.psi)
-        back = np.stack([cosine * away[:, 0] - sine * away[:, 1], sine * away[:, 0] + cosine * away[:, 1]], axis=-1)
+        back = from_image(away, cells.psi)
         square = (away**2).sum(axis=1)[:, None] + (steps.shift**2).sum(axis=1) + 2 * (back @ steps.shift.T)
         return (steps.log_measure - square / (2 * steps.shift_deviation**2)).astype(np.float32)
+
+
+class Circles:
+    """`data` [n, r, h] and `power` [n, r, h] of images on rings, made ready to be turned by whole points: moved along the rings."""
+
+    def __init__(self, data: Complex[np.ndarray, "n r h"], power: Float[np.ndarray, "n r h"]):
+        points = data.shape[-1]
+        opposite = np.conj(data)
+        self._data = _windows(np.concatenate([data, opposite, data], axis=-1), points)
+        self._power = _windows(np.concatenate([power, power], axis=-1), points)
+
+    def turned(
+        self, image: Int[np.ndarray, " c"], points: Int[np.ndarray, " c"]
+    ) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
+        """X(theta + 2 pi points / M) of the images with these numbers, M the points of a whole circle."""
+        half = self._power.shape[-1]
+        return self._data[image, :, points % (2 * half)], self._power[image, :, points % half]
+
+
+def _windows(circles: np.ndarray, points: int) -> np.ndarray:
+    """[n, r, start, points]: parts of rings, without a copy."""
+    return np.lib.stride_tricks.sliding_window_view(circles, points, axis=-1)
 
 
 def turned(
@@ -246,8 +295,7 @@ def whole_table(images: WeightedImages, tables: ReferenceTables) -> Float[np.nda
 def whole_prior(images: WeightedImages, steps: Steps, home: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n p s"]:
     """log of the prior of shifts t of references that are turned by psi afterwards, the Gaussian about `home`."""
     away = images.origin - home
-    cosine, sine = np.cos(steps.psi)[:, None], np.sin(steps.psi)[:, None]
-    back = np.stack([cosine * away[:, 0] - sine * away[:, 1], sine * away[:, 0] + cosine * away[:, 1]], axis=-1)
+    back = from_image(away, steps.psi[:, None])
     square = (away**2).sum(axis=1)[:, None] + (steps.shift**2).sum(axis=1) + 2 * (back @ steps.shift.T)
     return (steps.log_measure - square / (2 * steps.shift_deviation**2)).astype(np.float32).swapaxes(0, 1)
 
@@ -283,6 +331,11 @@ def divided_cells(blocks: list[Block], cells: Cells, matching: CellMatching, *, 
     before = running - weight[order] - np.concatenate([[0.0], running])[first][sorted_image]
     keep = order[(rank < most) & (before < share)]
     return found.rows(np.sort(keep))
+
+
+def from_image(shift: np.ndarray, psi: np.ndarray) -> np.ndarray:
+    """Rz(psi)^T t: the inverse of `in_image`."""
+    return in_image(shift, -psi)
 
 
 def in_image(shift: np.ndarray, psi: np.ndarray) -> np.ndarray:

@@ -46,38 +46,45 @@ READ_AT_A_TIME = 256
 
 @dataclass(frozen=True)
 class ClassSearch:
-    """What is compared. Angles `psi_step` apart; origins within `reach` pixels of those of the file, `shift_step` apart, with a Gaussian prior of
+    """What is compared. `turns` angles; origins within `reach` pixels of those of the file, `shift_step` apart, with a Gaussian prior of
     `shift_deviation` pixels. The coarse pass takes steps twice as large on the rings up to `coarse_ring`; `exact` leaves it out.
     """
 
-    psi_step: float
+    turns: int
     reach: float
     shift_step: float
     shift_deviation: float
     coarse_ring: int
     exact: bool = False
 
-    def alternatives(self, coarsening: int = 1) -> Alternatives:
-        count = max(1, round(2 * np.pi / (self.psi_step * coarsening)))
-        psi = 2 * np.pi * (np.arange(count) + 0.5) / count
-        return Alternatives(psi, disc_of_shifts(self.reach, self.shift_step * coarsening))
+    @property
+    def fine(self) -> Alternatives:
+        """All angles and shifts."""
+        psi = 2 * np.pi * (np.arange(self.turns) + 0.5) / self.turns
+        return Alternatives(psi, disc_of_shifts(self.reach, self.shift_step))
+
+    @property
+    def coarse(self) -> Alternatives:
+        """Half as many angles, in the middle between two fine ones, from 0: whole points of rings that were made for them."""
+        psi = 4 * np.pi * np.arange(self.turns // 2) / self.turns
+        return Alternatives(psi, disc_of_shifts(self.reach, 2 * self.shift_step))
 
     @property
     def log_measure(self) -> float:
         """Prior volume of one fine (psi, shift) with the Gaussian at its top, normalised over the fine lattice."""
-        fine = self.alternatives()
+        fine = self.fine
         square = (fine.shift**2).sum(axis=1) / (2 * self.shift_deviation**2)
         return float(-np.log(len(fine.psi)) - np.log(np.exp(-square).sum()))
 
     def division(self) -> Steps:
         """A coarse cell: two angles, and shifts that reach half-way to the next cell's."""
-        psi = np.array([-0.25, 0.25]) * (2 * np.pi / len(self.alternatives(2).psi))
+        psi = np.array([-0.5, 0.5]) * (2 * np.pi / self.turns)
         shift = disc_of_shifts(1.5 * self.shift_step, self.shift_step)
         return Steps(psi, shift, self.shift_deviation, self.log_measure)
 
     def whole(self) -> Steps:
         """The division of the one cell that holds everything."""
-        fine = self.alternatives()
+        fine = self.fine
         return Steps(fine.psi, fine.shift, self.shift_deviation, self.log_measure, whole=True)
 
 
@@ -104,9 +111,24 @@ class ClassViews:
     def slices(
         self, views: np.ndarray, psi: Float[np.ndarray, " p"], grid: PolarGrid
     ) -> Complex[np.ndarray, "p v r h"]:
-        # A sharper pass may compare fewer rings than the averages have.
-        references = self.references[views][:, : grid.shape[0]]
-        return np.stack([turned(references, np.full(len(views), angle), grid.band) for angle in psi])
+        key = (tuple(psi.tolist()), grid)
+        if key not in self.turned_references:
+            # A sharper pass may compare fewer rings than the averages have.
+            references = self.references[:, : grid.shape[0]]
+            count = len(references)
+            self.turned_references[key] = np.stack(
+                [turned(references, np.full(count, angle), grid.band) for angle in psi]
+            )
+        return self.turned_references[key][:, views]
+
+    @cached_property
+    def turned_references(self) -> dict:
+        """All references, for each set of angles that was asked for."""
+        return {}
+
+    def __getstate__(self) -> dict:
+        """What is kept is not sent to other processes."""
+        return {"references": self.references, "population": self.population}
 
     def log_prior(self, views: np.ndarray) -> Float[np.ndarray, " v"]:
         return np.log(np.maximum(self.population[views], 1e-12))
@@ -135,12 +157,12 @@ class ClassMatching:
 
     @cached_property
     def fine_tables(self) -> ReferenceTables:
-        return ReferenceTables(self.views.references, self.grid, self.search.alternatives())
+        return ReferenceTables(self.views.references, self.grid, self.search.fine)
 
     @cached_property
     def coarse_tables(self) -> ReferenceTables:
         grid = self.grid.within(self.search.coarse_ring)
-        return ReferenceTables(self.views.references[:, : grid.shape[0]], grid, self.search.alternatives(2))
+        return ReferenceTables(self.views.references[:, : grid.shape[0]], grid, self.search.coarse)
 
     def __getstate__(self) -> dict:
         """Tables are not sent to other processes: they are made again there."""
@@ -185,7 +207,7 @@ class ClassMatching:
 
     def likely(self, images: WeightedImages) -> Cells:
         """The cells that hold nearly all of the posterior of the coarse pass."""
-        tables, coarse = self.coarse_tables, self.search.alternatives(2)
+        tables, coarse = self.coarse_tables, self.search.coarse
         steps = Steps(coarse.psi, coarse.shift, self.search.shift_deviation, 0.0, whole=True)
         views = np.arange(len(self.views.references))
         low = images.within(tables.grid.last)
@@ -206,17 +228,12 @@ class ClassMatching:
         data = np.zeros((2, count, *shape), dtype=np.complex64)
         weight = np.zeros((2, count, *shape), dtype=np.float32)
         mass = np.zeros(count)
-        ring = np.zeros((2, shape[0]))
         for block in blocks:
             np.add.at(mass, block.views, block.table.sum(axis=(0, 1, 3), dtype=np.float64))
-            gathered = (
-                self.gathered_whole(matching, block) if self.search.exact else self.gathered(matching, block, cells)
-            )
-            if gathered is None:
-                continue
-            data[half, block.views] += gathered[0]
-            weight[half, block.views] += gathered[1]
-            ring += gathered[2:]
+        if self.search.exact:
+            data[half], weight[half], *ring = self.gathered_whole(matching, blocks[0])
+        else:
+            data[half], weight[half], *ring = self.gathered(matching, blocks, cells)
         values = images.values
         power = 2 * (np.real(values) ** 2 + np.imag(values) ** 2).sum(axis=(0, 2))
         unit = self.noise[group] / self.grid.weight
@@ -232,15 +249,23 @@ class ClassMatching:
         found = tables.gathered(data, power, np.ascontiguousarray(np.moveaxis(block.table, 0, 1)))
         return found.data, found.weight, found.cross, found.model
 
-    def gathered(self, matching: CellMatching, block: Block, cells: Cells) -> tuple[np.ndarray, ...] | None:
-        """The same of a block of cells: what was gathered at each in-plane angle is turned back."""
-        found = matching.gathered(block, cells)
-        if found is None:
-            return None
-        sums, psi, count = found[0], matching.steps.psi, len(block.views)
-        data = sum(turned(values, np.full(count, -angle), self.grid.band) for values, angle in zip(sums.data, psi))
-        weight = sum(turned_power(values, np.full(count, -angle)) for values, angle in zip(sums.weight, psi))
-        return np.asarray(data), np.asarray(weight), sums.cross, sums.model
+    def gathered(self, matching: CellMatching, blocks: list[Block], cells: Cells) -> tuple[np.ndarray, ...]:
+        """The same of divided cells: what was gathered at each in-plane angle is turned back."""
+        psi, count, shape = matching.steps.psi, len(self.views.references), self.grid.shape
+        data = np.zeros((len(psi), count, *shape), dtype=np.complex64)
+        weight = np.zeros((len(psi), count, *shape), dtype=np.float32)
+        cross, model = np.zeros((2, shape[0]))
+        for block in blocks:
+            if (found := matching.gathered(block, cells)) is None:
+                continue
+            data[:, block.views] += found[0].data
+            weight[:, block.views] += found[0].weight
+            cross += found[0].cross
+            model += found[0].model
+        back = [np.full(count, -angle) for angle in psi]
+        turned_data = [turned(values, angles, self.grid.band) for values, angles in zip(data, back)]
+        turned_weight = [turned_power(values, angles) for values, angles in zip(weight, back)]
+        return sum(turned_data), sum(turned_weight), cross, model  # type: ignore[return-value]
 
     def assignment(self, entries: Entries, evidence: np.ndarray, rows: np.ndarray) -> Assignment:
         """The most probable alternative of each image, and how sure it is."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class ClassifySettings:
     """How particles are classified in two dimensions. Angstrom, radian.
 
-    `diameter` of the circular mask. `psi_step`: in-plane angles are this far apart (the nearest divisor of a turn). Origins within `shift_range`
+    `diameter` of the circular mask. `psi_step`: in-plane angles are at most this far apart. Origins within `shift_range`
     of the present one are searched on a grid of `shift_step`, first at twice that step. `tau_fudge` multiplies the power of the signal that
     regularises each shell. `finest`: resolution beyond which the images are not compared (None: as far as they go). `exact`: all alternatives at
     full band, otherwise the coarse pass prunes. `batch`: particles per mini-batch of the online mode, None: all particles in each iteration.

@@ -23,7 +23,7 @@ from vitreous.alignment.polar_images import ImageSettings, disc_area
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
 from vitreous.errors import DataProblem
-from vitreous.fourier.polar import PolarGrid, polar_grid, to_polar
+from vitreous.fourier.polar import PolarGrid, polar_grid, to_polar, whole_turns
 from vitreous.model.particles import Particles
 from vitreous.model.table import Table
 from vitreous.reconstruction.direct_inversion import MASK_EDGE
@@ -129,15 +129,21 @@ class Task:
         return self.box * self.particles.pixel_size / resolution
 
     def grid(self, last: int) -> PolarGrid:
-        return polar_grid(self.box, last, extent=2 * (self.radius + MASK_EDGE))
+        return polar_grid(self.box, last, extent=2 * (self.radius + MASK_EDGE), turns=self.coarse_turns)
 
-    def search(self, last: int) -> ClassSearch:
-        """What is compared on rings up to `last`."""
+    @property
+    def coarse_turns(self) -> int:
+        """In-plane angles of the coarse pass, two steps apart, at least."""
+        return max(2, int(np.ceil(np.pi / self.settings.psi_step - 1e-6)))
+
+    def search(self, grid: PolarGrid) -> ClassSearch:
+        """What is compared on these rings."""
+        last = grid.last
         settings, size = self.settings, self.particles.pixel_size
         # Half of a coarse turn moves the rim of the particle by less than a resolution element of the coarse pass.
         coarse = np.pi * self.box / (2 * self.radius * settings.psi_step)
         return ClassSearch(
-            settings.psi_step,
+            2 * whole_turns(grid.angles, self.coarse_turns),
             settings.shift_range / size,
             settings.shift_step / size,
             max(settings.shift_range / size / 2, 0.5),
@@ -196,7 +202,7 @@ class Task:
             self.group,
             self.half,
             self.images,
-            self.search(grid.last),
+            self.search(grid),
             self.origin,
             state.assignment.norm,
         )

@@ -156,7 +156,7 @@ class PoseMatching:
         pixels = search.pixels
         count = direction_count(search.order)
         numbers = np.concatenate([k * count + pixels for k in range(len(self.population))])
-        psi = 2 * np.pi * (np.arange(psi_count(search.order)) + 0.5) / psi_count(search.order)
+        psi = 2 * np.pi * np.arange(psi_count(search.order)) / psi_count(search.order)
         shift = disc_of_shifts(search.reach, search.shift_step)
         views = CoarseViews(self.references[half], self.population, search.turn, search.order, len(pixels))
         if half not in self.coarse_tables:

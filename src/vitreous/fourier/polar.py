@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -92,14 +92,23 @@ def angular_band(ring: float, extent: float, box: int) -> int:
     return int(np.ceil(np.pi * ring * min(extent, box) / box)) + MARGIN
 
 
-def polar_grid(box: int, last: int, *, extent: float, first: int = 1) -> PolarGrid:
-    """The coarsest grid with `last` rings that holds images of this extent: a number of points that transforms fast."""
+def polar_grid(box: int, last: int, *, extent: float, first: int = 1, turns: int = 1) -> PolarGrid:
+    """A grid with `last` rings that holds images of this extent: few points on each ring, a number that transforms fast.
+
+    With `turns`: the product of points and of `whole_turns(points, turns)` is made small, for images that are turned by so many angles or more.
+    """
     import scipy.fft
 
     last = min(last, (box + 1) // 2 - 1)
-    wanted = 2 * angular_band(last, extent, box)
-    half: Any = scipy.fft.next_fast_len(wanted // 2, real=True)
-    return PolarGrid(box, first, last, 2 * int(half), extent)
+    least = angular_band(last, extent, box)
+    fast = [half for half in range(least, least * 5 // 4 + 2) if scipy.fft.next_fast_len(half, real=True) == half]
+    half = min(fast, key=lambda half: (half * whole_turns(2 * half, turns), half))
+    return PolarGrid(box, first, last, 2 * half, extent)
+
+
+def whole_turns(points: int, least: int) -> int:
+    """How many turns, at least `least`, divide the circle such that each moves a ring of `points` by whole points: a divisor of `points`; else `least`."""
+    return next((count for count in range(least, points + 1) if points % count == 0), least)
 
 
 def to_polar(images: Float[np.ndarray, "n y x"], grid: PolarGrid, *, threads: int = 1) -> Complex[np.ndarray, "n r h"]:
@@ -115,7 +124,9 @@ def from_polar(values: Complex[np.ndarray, "n r h"], grid: PolarGrid) -> Float[n
     points = np.stack([kx.ravel(), ky.ravel()], axis=-1) / grid.box
     weighted = values * (2 * grid.weight / grid.box**2).astype(np.float32)[:, None]  # 2: the other half of the circle
     flat = weighted.reshape(len(values), -1)
-    return np.ascontiguousarray(np.real(transform_at_adjoint(flat, points, (grid.box, grid.box), eps=EPS)))
+    # One thread: a second gains little on so few points, and waits for the cores of workers.
+    sums = transform_at_adjoint(flat, points, (grid.box, grid.box), eps=EPS, threads=1)
+    return np.ascontiguousarray(np.real(sums))
 
 
 def whole_circle(values: Complex[np.ndarray, "... h"]) -> Float[np.ndarray, "... m"]:

@@ -13,6 +13,7 @@ from vitreous.alignment.cells import (
     Block,
     CellMatching,
     Cells,
+    Circles,
     Steps,
     coarse_cells,
     divided_cells,
@@ -20,6 +21,7 @@ from vitreous.alignment.cells import (
     likely_cells,
     normalise,
     turned,
+    turned_power,
     whole_prior,
     whole_table,
 )
@@ -70,7 +72,7 @@ def problem(snr: float, *, reach: float = 4.0, file_origin: bool = False, seed: 
     noise = variance * BOX**2 * np.ones(GRID.shape[0])
     averages = np.concatenate([one.images(STRAIGHT, np.zeros((1, 2)), BOX) for one in objects])
     views = ClassViews(to_polar(averages, GRID).astype(np.complex64), np.array([0.5, 0.3, 0.2]))
-    search = ClassSearch(np.deg2rad(6.0), reach, 1.0, 2.0, coarse_ring=9)
+    search = ClassSearch(60, reach, 1.0, 2.0, coarse_ring=9)
     zero = np.zeros(COUNT, dtype=int)
     settings = ImageSettings(RADIUS)
     matching = ClassMatching(
@@ -112,10 +114,10 @@ def test_when_everything_is_kept_cells_are_the_whole_table():
 def test_angles_of_cells_tile_the_turn():
     """Each coarse cell's two angles are those of the fine grid: all of them together are the exact answer."""
     case = problem(0.1)
-    search = ClassSearch(np.deg2rad(6.0), 0.0, 1.0, 2.0, coarse_ring=9)
-    fine, coarse = search.alternatives().psi, search.alternatives(2).psi
+    search = ClassSearch(60, 0.0, 1.0, 2.0, coarse_ring=9)
+    fine, coarse = search.fine.psi, search.coarse.psi
     step = search.division().psi
-    tiled = np.sort((coarse[:, None] + step).ravel())
+    tiled = np.sort((coarse[:, None] + step).ravel() % (2 * np.pi))
     np.testing.assert_allclose(tiled, fine, atol=1e-12)
     steps = Steps(step, np.zeros((1, 2)), 2.0, search.log_measure)
     cells = all_cells(case, coarse)
@@ -284,3 +286,33 @@ def test_shifts_lie_in_a_disc_with_the_middle_first():
     assert np.hypot(*points.T).max() <= 2.0
     assert len(disc_of_shifts(0.0, 1.0)) == 1
     assert {tuple(p) for p in points} == {tuple(-p) for p in points}
+
+
+def test_turns_by_whole_points_are_moves_along_the_rings():
+    """The same as turning by the phases of the angular spectrum, up to the coefficients beyond the band, which are next to nothing."""
+    case = problem(0.1)
+    data, power = case.images.data, case.images.power
+    image, points = np.array([0, 3, 3, 7, 1]), np.array([0, 5, -7, GRID.angles // 2 + 1, 3 * GRID.angles + 2])
+    psi = 2 * np.pi * points / GRID.angles
+    found, squares = Circles(data, power).turned(image, points)
+    expected = turned(data[image], psi, GRID.angles // 2 + 1)
+    assert np.abs(found - expected).max() < 1e-5 * np.abs(data).max()  # float32
+    assert np.abs(found - turned(data[image], -psi, GRID.angles // 2 + 1))[1].max() > 0.1 * np.abs(data).max()
+    assert (
+        np.abs(squares - turned_power(power[image], psi)).max() < 1e-4 * power.max()
+    )  # an astigmatic CTF has few coefficients
+
+
+def test_rows_do_not_depend_on_how_images_are_turned():
+    """Cells whose angles are whole points, and the same cells and one that is not: then all of them are turned by phases."""
+    case = problem(0.1, file_origin=True)
+    points = np.array([0, 11, 17, 30])
+    origin = case.images.origin[:4] + np.array([[0.0, 0.0], [1.0, -2.0], [0.4, 0.7], [-1.0, 0.0]])
+    whole = Cells(np.arange(4), np.zeros(4, dtype=int), 2 * np.pi * points / GRID.angles, origin)
+    other = Cells(
+        *(np.concatenate([getattr(whole, name), getattr(whole, name)[:1]]) for name in Cells.__dataclass_fields__)
+    )
+    other.psi[-1] += 0.01
+    matching = CellMatching(case.images, case.views, Steps(np.zeros(1), np.zeros((1, 2)), 1.5, 0.0), case.images.origin)
+    for found, expected in zip(matching.rows(whole), matching.rows(other)):
+        assert np.abs(found - expected[:4]).max() < 3e-3 * np.abs(expected).max()  # coefficients beyond the band

