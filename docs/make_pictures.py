@@ -46,9 +46,9 @@ def figures(outcome: Outcome, heading: str) -> list[Figure]:
 
 
 def demo_pictures(outcome: Outcome) -> Iterator[tuple[str, bytes]]:
-    """Noisy images, surfaces of map and truth, and their agreement."""
-    yield "demo_images.png", smaller(figures(outcome, "What was simulated")[0].png)
-    map_, truth = figures(outcome, "The map and the truth")[:2]
+    """Particles, surfaces of map and truth, and their agreement."""
+    yield "demo_images.png", smaller(figures(outcome, "4 · Particles")[0].png)
+    map_, truth = figures(outcome, "8 · The refined map")[:2]
     yield "demo_map.png", smaller(map_.png)
     yield "demo_truth.png", smaller(truth.png)
     yield "demo_fsc.svg", on_white(figures(outcome, "Was the resolution honest?")[0].svg)

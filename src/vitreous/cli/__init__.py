@@ -31,7 +31,7 @@ COMMANDS = (
     Command(
         ("demo",),
         "demo",
-        "Simulate particles of a ribosome, reconstruct them, compare with the truth",
+        "Go the whole way from simulated micrographs to a map, and compare with the truth",
         "vitreous demo --out demo",
     ),
     Command(

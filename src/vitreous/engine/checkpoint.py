@@ -28,6 +28,7 @@ State = TypeVar("State")
 FORMAT = 1  # raised when the layout of the file changes
 HEADER = "state"
 REMEDY = "remove the file and start anew"
+OTHER = "name another file, or, if a job left this one, remove it and start anew"
 
 
 def save_state(path: str | Path, state: Any) -> None:
@@ -70,6 +71,8 @@ def load_state(path: str | Path, kind: type[State]) -> State:
     path = Path(path)
     if not path.is_file():
         raise FileProblem(f"no file {path}", "a state that was saved")
+    if not zipfile.is_zipfile(path):
+        raise DataProblem(f"{path} is damaged or not a saved state", "a complete state.npz", OTHER)
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

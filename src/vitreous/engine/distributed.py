@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import ExitStack, contextmanager
@@ -70,7 +71,9 @@ def dask_workers(cluster: str, workers: int | None = None) -> Iterator[DaskWorke
 
     with ExitStack() as stack:
         if cluster == "local":
-            client = stack.enter_context(Client(stack.enter_context(_local(workers)), set_as_default=False))
+            place = stack.enter_context(_local(workers))
+            stack.callback(_let_start, place)
+            client = stack.enter_context(Client(place, set_as_default=False))
             _wait_for(client, workers or available_cores(), cluster)
         elif cluster == "slurm":
             client = stack.enter_context(Client(stack.enter_context(slurm_cluster(workers or 1)), set_as_default=False))
@@ -184,6 +187,18 @@ def _local(workers: int | None) -> Any:
     }
     with _children_deaf_to_interruptions(), dask_config.set(CONFIGURATION):
         return LocalCluster(**options)
+
+
+def _let_start(place: Any) -> None:
+    """Wait for a worker that is being started in place of one that died: Dask cannot end a process before it runs."""
+    from distributed.core import Status
+
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and any(
+        nanny.process is not None and nanny.process.status in (Status.init, Status.starting)
+        for nanny in list(place.workers.values())
+    ):
+        time.sleep(0.05)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from vitreous.io.mrc_stack import write_volume
 from vitreous.jobs.abinitio_findings import HEADLINE, abinitio_findings, abinitio_warnings
 from vitreous.jobs.abinitio_input import drawn_rows, refuse_band, refuse_few_particles, working_box, working_particles
 from vitreous.jobs.abinitio_sections import abinitio_sections
-from vitreous.jobs.classify2d_input import mask_diameter
+from vitreous.jobs.classify2d_input import mask_diameter, refuse_shifts
 from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.particle_input import ParticleInput, declared_contrast, header_warning, ready_particles, stacks_of
@@ -128,10 +128,7 @@ class Abinitio(ClusterOptions, ParticleInput):
         diameter = mask_diameter(self.diameter, box, pixel_size)
         refuse_band(self.start_resolution, self.end_resolution, diameter, pixel_size)
         reach = SHIFT_RANGE * diameter if self.shift_range is None else self.shift_range
-        if reach > box * pixel_size / 2:
-            raise SettingsProblem(
-                f"--shift-range {reach:g}", f"at most half the box, {box * pixel_size / 2:.0f} angstrom"
-            )
+        refuse_shifts(reach, None, box * pixel_size)
         return AbinitioSettings(
             symmetry=self.symmetry,
             classes=self.classes,

@@ -27,7 +27,7 @@ def refuse_few_particles(count: int, classes: int, path: Path) -> None:
         raise SettingsProblem(
             f"--classes {classes} for the {count} particles of {path}"
             if classes > 1
-            else f"{count} particles in {path}",
+            else f"{count} particle{'s' * (count != 1)} in {path}",
             f"at least {LEAST_PARTICLES} particles for each map",
             f"give at most --classes {count // LEAST_PARTICLES}" if count >= LEAST_PARTICLES and classes > 1 else "",
         )

@@ -22,6 +22,7 @@ from vitreous.jobs.classify2d_input import (
     mask_diameter,
     refuse_broken_state,
     refuse_few_particles,
+    refuse_shifts,
     refuse_unusable_images,
     shift_step,
     start_particles,
@@ -151,10 +152,7 @@ class Classify2D(ClusterOptions, ImageInput):
         diameter = mask_diameter(self.diameter, box, pixel_size)
         step = shift_step(self.shift_step, pixel_size)
         reach = SHIFT_RANGE * diameter if self.shift_range is None else self.shift_range
-        if reach > box * pixel_size / 2:
-            raise SettingsProblem(
-                f"--shift-range {reach:g}", f"at most half the box, {box * pixel_size / 2:.0f} angstrom"
-            )
+        refuse_shifts(reach, self.shift_step, box * pixel_size)
         if self.finest is not None and not 2 * pixel_size <= self.finest < diameter:
             raise SettingsProblem(
                 f"--finest {self.finest:g}",

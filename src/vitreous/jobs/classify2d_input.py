@@ -18,6 +18,7 @@ from vitreous.model.pose import Pose
 
 FRACTION_OF_BOX = 0.85  # of the mask, unless a diameter is given
 SMALLEST_MASK = 8  # pixels across
+SPREAD = (1e-12, 1e12)  # from the lowest to the highest pixel of an image: sums of squares stay within single precision
 FINEST_SHIFT = 2.0  # angstrom: a step that blurs nothing coarser than 4 angstrom
 
 
@@ -38,6 +39,16 @@ def mask_diameter(diameter: float | None, box: int, pixel_size: float) -> float:
 def shift_step(step: float | None, pixel_size: float) -> float:
     """The step of the finest grid of origins: as given, or the pixel size, or the smallest multiple of it of at least 2 angstrom."""
     return step if step is not None else pixel_size * math.ceil(FINEST_SHIFT / pixel_size - 1e-9)
+
+
+def refuse_shifts(reach: float, step: float | None, width: float) -> None:
+    """Raise SettingsProblem for a search of origins beyond a box of `width` angstrom, or with a step that was given and leaves no other origin."""
+    if reach > width / 2:
+        raise SettingsProblem(f"--shift-range {reach:g}", f"at most half the box, {width / 2:.0f} angstrom")
+    if step is not None and step > reach > 0:
+        raise SettingsProblem(
+            f"--shift-step {step:g} for origins up to {reach:g} angstrom away", "a step that is at most that range"
+        )
 
 
 def refuse_few_particles(count: int, classes: int, batch: int | None, path: Path) -> None:
@@ -70,19 +81,24 @@ def start_particles(particles: Particles, *, keep_shifts: bool, path: Path) -> P
 def refuse_unusable_images(
     particles: Particles, path: Path, progress: Progress = silent, *, rows: np.ndarray | None = None
 ) -> None:
-    """Raise DataProblem naming the first image (of all, or of these rows) that holds NaN or infinities, or one value only."""
+    """Raise DataProblem naming the first image (of all, or of these rows) that holds NaN or infinities, one value only, or values beyond all measure."""
     assert particles.images is not None
     looked_at, done = np.arange(len(particles)) if rows is None else rows, 0
     for rows in chunks(looked_at, chunk_size(particles.images.shape[-1])):
         images = particles.images.read(rows)
-        low, high = images.min(axis=(1, 2)), images.max(axis=(1, 2))
+        low, high = (edge(axis=(1, 2)).astype(np.float64) for edge in (images.min, images.max))
         broken = ~(np.isfinite(low) & np.isfinite(high))
-        for wrong, what in ((broken, "holds NaN or infinite values"), (low == high, "has one value in all its pixels")):
+        spread = np.where(broken, 1.0, high) - np.where(broken, 0.0, low)
+        for wrong, what in (
+            (broken, "holds NaN or infinite values"),
+            (low == high, "has one value in all its pixels"),
+            (~((SPREAD[0] < spread) & (spread < SPREAD[1])), "has values whose squares single precision cannot hold"),
+        ):
             if wrong.any():
                 raise DataProblem(
                     f"the image of {particle_name(particles, int(rows[np.argmax(wrong)]), path)} {what}",
-                    "images with finite values that differ",
-                    "remove this row",
+                    f"images with finite values that differ, by {SPREAD[0]:g} to {SPREAD[1]:g}",
+                    "remove this row, or normalise the images",
                 )
         done += len(rows)
         progress(done, len(looked_at))

@@ -23,6 +23,7 @@ from vitreous.jobs.ctf_limits import CtfLimits, reasons_to_reject
 from vitreous.jobs.ctf_pictures import spectrum_picture, spectrum_png
 from vitreous.jobs.ctf_row import FOLDER, CtfFailure, CtfRow
 from vitreous.jobs.folder import plain
+from vitreous.jobs.job import named
 
 FILE = "file"  # in NAME.json, beside the row: which bytes it was made of
 LABEL = "vitreous ctf: left measured, right fitted"
@@ -48,7 +49,7 @@ def finished_row(item: CtfItem, task: CtfTask) -> CtfRow | CtfFailure:
         known = earlier_row(item, file, task.folder)
         return known if known is not None else _new_row(item, file, task)
     except InputError as error:
-        return CtfFailure(item.name, str(item.path or item.micrograph), error.line())
+        return CtfFailure(item.name, str(item.path or item.micrograph), named(error.line(), item.micrograph))
 
 
 def earlier_row(item: CtfItem, file: MicrographFile, folder: Path) -> CtfRow | None:

@@ -22,6 +22,7 @@ from vitreous.jobs.ranges import refuse_numbers
 from vitreous.picking.extraction import Recipe
 
 DIAMETER = 0.75  # of the box: the circle outside which the background lies, where nothing is said
+SMALLEST_BOX = 8  # pixels: less holds no particle and its background
 FLOAT32, FLOAT16 = 2, 12  # modes of MRC
 
 
@@ -106,12 +107,12 @@ class Extract(ClusterOptions, PicksInput):
         refuse_numbers(self, positive=("pixel_size", "diameter", "dust"), not_negative=("seed",))
         if not self.picks:
             raise SettingsProblem("no picks", "at least one STAR file")
-        if self.box < 2:
-            raise SettingsProblem(f"--box {self.box}", "at least 2 pixels")
-        if self.scale_to is not None and not 2 <= self.scale_to <= self.box:
+        if self.box < SMALLEST_BOX:
+            raise SettingsProblem(f"--box {self.box}", f"at least {SMALLEST_BOX} pixels")
+        if self.scale_to is not None and not SMALLEST_BOX <= self.scale_to <= self.box:
             raise SettingsProblem(
                 f"--scale-to {self.scale_to} for a box of {self.box} pixels",
-                f"from 2 to {self.box}",
+                f"from {SMALLEST_BOX} to {self.box}",
                 "images are only reduced",
             )
 
@@ -149,11 +150,11 @@ class Extract(ClusterOptions, PicksInput):
                     "extract them one after the other, or leave --diameter out",
                 )
             radius = self.diameter / sizes[0] / 2
-            if radius > self.box / 2:
+            if not 1 <= radius <= self.box / 2:
                 raise SettingsProblem(
                     f"--diameter {self.diameter:g} for a box {self.box * sizes[0]:.4g} angstrom wide",
-                    "a circle within the box",
-                    "give a larger --box",
+                    f"a circle within the box, of at least two pixels of {sizes[0]:.4g} angstrom",
+                    "give a larger --box" if radius > 1 else "",
                 )
         invert = self.invert and self.contrast == "raw"
         return Recipe(self.box, radius, self.scale_to, invert, self.ramp, self.dust, self.normalise)

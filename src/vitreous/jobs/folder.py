@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import vitreous
-from vitreous.errors import OutputProblem
+from vitreous.errors import OutputProblem, SettingsProblem
 from vitreous.io.files import require_file
 from vitreous.jobs.job import Desk, Job, Outcome, ProgressOf, quiet
 from vitreous.jobs.provenance import fingerprint, provenance
@@ -44,6 +44,7 @@ def run_job(
     complete), or if it cannot be written.
     """
     refuse_occupied(out, force)
+    refuse_common(job)
     started, clock = datetime.now(UTC), time.perf_counter()
     with work_folder(out, resume_key(job)) as folder:
         outcome = job.run(Desk(folder, progress, out))
@@ -65,6 +66,7 @@ def run_job(
 
 def run_in_passing(job: Job, progress: ProgressOf = quiet) -> Outcome:
     """Run a job whose findings are all that is wanted: its files go to a folder that is thrown away."""
+    refuse_common(job)
     with tempfile.TemporaryDirectory(prefix="vitreous-") as folder:
         return job.run(Desk(Path(folder), progress))
 
@@ -82,6 +84,17 @@ def refuse_occupied(out: Path, force: bool) -> None:
     if not force:
         raise OutputProblem(
             f"{out} holds a finished job", "a new folder", "choose another --out, or give --force to replace it"
+        )
+
+
+def refuse_common(job: Job) -> None:
+    """Raise SettingsProblem for what no job can use: a seed that random numbers cannot begin with, a --datadir that is no folder."""
+    seed, datadir = getattr(job, "seed", None), getattr(job, "datadir", None)
+    if seed is not None and seed < 0:
+        raise SettingsProblem(f"--seed {seed}", "0 or more")
+    if datadir is not None and not Path(datadir).is_dir():
+        raise SettingsProblem(
+            f"--datadir {datadir}, which is no folder", "the folder that the names of images start from"
         )
 
 

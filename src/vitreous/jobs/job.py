@@ -19,6 +19,15 @@ def quiet(stage: str) -> Progress:
     return silent
 
 
+def named(reason: str, micrograph: str) -> str:
+    """A reason why a micrograph was left out, with the name of the micrograph, if that is not in it.
+
+    >>> named("an image with NaN", "raw/a.mrc"), named("/data/raw/a.mrc is truncated", "raw/a.mrc")
+    ('raw/a.mrc: an image with NaN', '/data/raw/a.mrc is truncated')
+    """
+    return reason if Path(micrograph).name in reason else f"{micrograph}: {reason}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One figure of a result: `key` in result.json, `label` on the screen, and one sentence saying what it means.

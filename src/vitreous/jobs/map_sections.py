@@ -115,12 +115,14 @@ def guinier_section(analysis: MapAnalysis) -> Section:
             Series(f"B = {plot.fit.b_factor:.0f} Å²", squared[1:], np.where(inside, line, np.nan)[1:], style="dotted")
         )
         caption = f"The straight part falls by B = {plot.fit.b_factor:.0f} ± {plot.fit.standard_error:.0f} Å²."
-    figure = line_plot(
-        series, x_label="squared frequency (1/Å²)", y_label="ln |F|", title="Guinier plot", description=caption
-    )
     text = (
         "The logarithm of the mean amplitude of each shell against the square of its frequency. Beyond about 10 Å proteins give a "
         "straight line; its slope is the B factor."
+    )
+    if not any(np.isfinite(np.asarray(one.y)).any() for one in series):
+        return Section("Amplitudes", f"{text} This map has none at any frequency: it is empty.")
+    figure = line_plot(
+        series, x_label="squared frequency (1/Å²)", y_label="ln |F|", title="Guinier plot", description=caption
     )
     return Section("Amplitudes", text, figures=[Figure(caption, svg=figure, alt="Guinier plot")])
 

@@ -15,6 +15,8 @@ from vitreous.model.particles import Particles
 # Hashing thousands of stacks would take longer than reading them.
 STACKS_RECORDED = 64
 HEADER_TOLERANCE = 0.01
+# Angstrom: a tenth of a millimetre, and ten metres, which a Lorentz lens may have. Phases beyond them are rounding errors.
+LARGEST_DEFOCUS, LARGEST_ABERRATION = 1e6, 1e11
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ def ready_particles(options: ImageInput, *, use_ctf: bool, poses: bool = True) -
         for group in particles.used_optics():
             group.require("voltage", "spherical_aberration", "amplitude_contrast")
     refuse_broken_rows(particles, path, use_ctf)
+    if use_ctf:
+        refuse_absurd_ctf(particles, path)
     particles.pixel_size  # noqa: B018 - mixed or unknown pixel sizes are refused here
     particles.ctf_state  # noqa: B018
     if not use_ctf and particles.ctf_state is CtfState.PREMULTIPLIED:
@@ -102,6 +106,26 @@ def refuse_broken_rows(particles: Particles, path: Path, use_ctf: bool) -> None:
                 f"the {name} of row {row} of {path} are not finite numbers ({broken.sum()} such rows)",
                 "numbers",
                 "remove these rows",
+            )
+
+
+def refuse_absurd_ctf(particles: Particles, path: Path) -> None:
+    """Raise DataProblem for a defocus or spherical aberration that no microscope has: another unit, or a broken row."""
+    assert particles.ctf is not None
+    largest = np.maximum(np.abs(particles.ctf.defocus_u), np.abs(particles.ctf.defocus_v))
+    if (largest > LARGEST_DEFOCUS).any():
+        row = int(np.argmax(largest > LARGEST_DEFOCUS))
+        raise DataProblem(
+            f"the defocus of row {row + 1} of {path} is {largest[row]:.4g} A",
+            f"at most {LARGEST_DEFOCUS:g} A, which is {LARGEST_DEFOCUS * 1e-4:g} um",
+            "remove or repair that row",
+        )
+    for group in particles.used_optics():
+        if group.spherical_aberration is not None and abs(group.spherical_aberration) > LARGEST_ABERRATION:
+            raise DataProblem(
+                f"the spherical aberration of optics group '{group.name}' of {path} is {group.spherical_aberration * 1e-7:.4g} mm",
+                f"at most {LARGEST_ABERRATION * 1e-7:g} mm",
+                "repair the optics block",
             )
 
 

@@ -17,6 +17,7 @@ from vitreous.errors import DataProblem, InputError
 from vitreous.io.atomic import atomic_path
 from vitreous.io.micrographs import MicrographFile
 from vitreous.jobs.folder import plain
+from vitreous.jobs.job import named
 from vitreous.jobs.pick_input import PickItem
 from vitreous.optics.ctf import ctf_of_particles
 from vitreous.optics.ctf_correction import state_factor
@@ -147,7 +148,7 @@ def finished_row(item: PickItem, task: PickTask) -> PickRow | PickFailure:
         with scipy_fft.set_workers(task.threads):  # of this thread alone
             return _new_row(item, file, task)
     except InputError as error:
-        return PickFailure(item.name, item.micrograph, error.line())
+        return PickFailure(item.name, item.micrograph, named(error.line(), item.micrograph))
 
 
 def earlier_row(item: PickItem, file: MicrographFile, folder: Path) -> PickRow | None:

@@ -116,7 +116,10 @@ def read_mask(path: Path, like: Volume) -> Mask:
     volume = read_volume(path, like.pixel_size)
     if volume.box != like.box:
         raise DataProblem(f"the mask {path} has {volume.box} voxels along an edge", f"{like.box}, as the map has")
-    return mask_from_values(volume.data)
+    mask = mask_from_values(volume.data)
+    if not mask.values.any():
+        raise DataProblem(f"the mask {path} is 0 everywhere", "a mask that keeps the particle, values from 0 to 1")
+    return mask
 
 
 def read_mtf(path: Path, box: int, binning: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from vitreous.geometry.rotations import matrix_from_euler, view_direction
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.mrc_stack import write_volume
 from vitreous.io.particles import write_particles
-from vitreous.jobs.classify2d_input import refuse_unusable_images, shift_step
+from vitreous.jobs.classify2d_input import refuse_shifts, refuse_unusable_images, shift_step
 from vitreous.jobs.classify2d_tables import lasting_names
 from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Finding, Outcome
@@ -34,7 +34,6 @@ from vitreous.jobs.refine3d_files import (
     PARTICLES,
     STATE,
     class_folder,
-    keep_pictures,
     keep_state,
     refined_particles,
     save_class_maps,
@@ -215,7 +214,8 @@ class Refine(ClusterOptions, ParticleInput):
     def start_maps(self, particles: Particles) -> StartMaps:
         assert particles.images is not None
         box, pixel_size = particles.images.shape[-1], particles.pixel_size
-        return read_start_maps(self.reference, box, pixel_size, self.reference_pixel_size)
+        coarsest = max(self.start_resolution, 2 * pixel_size)
+        return read_start_maps(self.reference, box, pixel_size, self.reference_pixel_size, coarsest)
 
     def settings(self, particles: Particles, maps: StartMaps) -> RefineSettings:
         """Every number that the refinement needs, in the inside units; refused where it cannot be."""
@@ -237,10 +237,7 @@ class Refine(ClusterOptions, ParticleInput):
                     f"{option} {value:g}", f"a resolution from {nyquist:.2f} (Nyquist) to {diameter:.0f} angstrom"
                 )
         reach = SHIFT_RANGE * diameter if self.shift_range is None else self.shift_range
-        if reach > box * pixel_size / 2:
-            raise SettingsProblem(
-                f"--shift-range {reach:g}", f"at most half the box, {box * pixel_size / 2:.0f} angstrom"
-            )
+        refuse_shifts(reach, self.shift_step, box * pixel_size)
         return RefineSettings(
             symmetry=self.symmetry,
             classes=self.classes,
@@ -309,8 +306,6 @@ class Refine(ClusterOptions, ParticleInput):
         """Particles (with new defoci if asked for) and the last state; goes on from what an interrupted run has left in the folder."""
         kept, defoci = desk.folder / STATE, desk.folder / DEFOCUS
         state = load_state(kept, Refinement) if kept.is_file() else earlier
-        if state is None:
-            keep_pictures(filtered(maps.maps, particles.pixel_size, self.start_resolution), 0, desk.folder)
         mask = None
         if self.mask is not None:
             mask = read_start_mask(self.mask, maps.maps.shape[-1], particles.pixel_size).values
@@ -353,7 +348,13 @@ class Refine(ClusterOptions, ParticleInput):
             mask=mask,
             workers=workers,
             progress=desk.progress("refine"),
-            on_iteration=partial(keep_state, particles=particles, path=self.particles, folder=desk.folder),
+            on_iteration=partial(
+                keep_state,
+                particles=particles,
+                path=self.particles,
+                folder=desk.folder,
+                begun=None if state is not None else filtered(maps, particles.pixel_size, self.start_resolution),
+            ),
         )
 
     # --- what comes of it ---

@@ -31,11 +31,15 @@ PICTURE_SIZE = 128  # pixels
 # --- the state of each iteration --------------------------------------------------------------------------------------
 
 
-def keep_state(state: Refinement, *, particles: Particles, path: Path, folder: Path) -> None:
-    """Keep the state of an iteration, from which an interrupted run goes on, and a picture of its map. A state that is broken is refused, and the
-    one before stays.
+def keep_state(
+    state: Refinement, *, particles: Particles, path: Path, folder: Path, begun: np.ndarray | None = None
+) -> None:
+    """Keep the state of an iteration, from which an interrupted run goes on, and a picture of its map; with the first those of the maps that it
+    has `begun` with. A state that is broken is refused, and the one before stays.
     """
     refuse_broken_state(state, particles, path, folder / STATE)
+    if begun is not None and state.iteration == 1:
+        keep_pictures(begun, 0, folder)
     keep_pictures(state.references.mean(axis=0), state.iteration, folder)
     save_state(folder / STATE, state)
 

@@ -18,6 +18,7 @@ from vitreous.io.mrc import read_volume
 from vitreous.jobs.refine_ctf import read_reference
 from vitreous.model.particles import Particles
 from vitreous.model.pose import Pose
+from vitreous.model.volume import Volume
 from vitreous.reconstruction.map_resampling import SAME, resampled_map
 from vitreous.reconstruction.mask import Mask, mask_from_values
 from vitreous.reconstruction.particle_extent import map_radius
@@ -26,6 +27,7 @@ from vitreous.reconstruction.projection import fourier_volume, project, slice_gr
 DIAMETER_ROOM = 1.1  # of the mask beyond the particle in the reference: a coarse map does not show all of it
 LARGEST_DIAMETER, WITHOUT_MEASURE = 0.9, 0.85  # of the box
 SMALLEST_DIAMETER = 8  # pixels
+SMALLEST_REFERENCE = 0.25  # of the box: a particle fills more of it
 # Of the references of several classes: random waves of about two periods across the particle, each with this amplitude in all.
 WAVES, WAVE_STRENGTH, WAVE_PERIODS = 24, 0.25, 2.0
 SYMMETRY_VIEWS = 24
@@ -42,13 +44,29 @@ class StartMaps:
     notes: tuple[str, ...] = ()
 
 
-def read_start_maps(paths: Sequence[Path], box: int, pixel_size: float, own_pixel_size: float | None) -> StartMaps:
-    """The maps of the files on `box` voxels of `pixel_size` angstrom; `own_pixel_size` replaces that of their headers."""
+def refuse_other_scale(volume: Volume, path: Path, width: float, resolution: float) -> None:
+    """Raise DataProblem for a map whose voxels cannot show `resolution` angstrom, or that is far smaller than images `width` angstrom wide."""
+    own = volume.box * volume.pixel_size
+    if 2 * volume.pixel_size > resolution or own < SMALLEST_REFERENCE * width:
+        raise DataProblem(
+            f"{path} has {volume.box} voxels of {volume.pixel_size:.4g} A and is {own:.4g} A wide",
+            f"voxels of at most {resolution / 2:g} A, and a map about as wide as the images, {width:.4g} A",
+            "give --reference-pixel-size if the header of the map is wrong",
+        )
+
+
+def read_start_maps(
+    paths: Sequence[Path], box: int, pixel_size: float, own_pixel_size: float | None, start_resolution: float
+) -> StartMaps:
+    """The maps of the files on `box` voxels of `pixel_size` angstrom; `own_pixel_size` replaces that of their headers. They must be able to show
+    `start_resolution` angstrom.
+    """
     maps, changes = [], []
     for path in paths:
         volume = read_reference(path, own_pixel_size)
         if not np.ptp(volume.data) > 0:
             raise DataProblem(f"{path} has one value in all voxels", "a map of the particle")
+        refuse_other_scale(volume, path, box * pixel_size, start_resolution)
         other = abs(volume.pixel_size / pixel_size - 1) > SAME
         if other or volume.box != box:
             changes.append(
@@ -61,7 +79,8 @@ def read_start_maps(paths: Sequence[Path], box: int, pixel_size: float, own_pixe
 def read_start_mask(path: Path, box: int, pixel_size: float) -> Mask:
     """A soft mask, resampled to the grid of the images if it is on another."""
     volume = read_volume(path)
-    mask_from_values(volume.data)  # refuses a map taken for a mask
+    if not mask_from_values(volume.data).values.any():  # refuses a map taken for a mask
+        raise DataProblem(f"{path} is 0 everywhere", "a mask that keeps the particle, values from 0 to 1")
     return mask_from_values(np.clip(resampled_map(volume.data, volume.pixel_size, box, pixel_size), 0, 1))
 
 

@@ -21,7 +21,12 @@ from vitreous.fourier.transforms import frequencies
 from vitreous.picking.picks import Picks, curvature_ratio, local_maxima, refined
 from vitreous.picking.quiet import quiet_deviation
 from vitreous.picking.selection import CANDIDATE, Selected, Selection, select
-from vitreous.picking.working_image import WorkingImage, reflected, refuse_larger_than_image
+from vitreous.picking.working_image import (
+    WorkingImage,
+    reflected,
+    refuse_larger_than_image,
+    refuse_smaller_than_pixels,
+)
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -88,9 +93,10 @@ def laplacian_responses(
 def pick_blobs(image: WorkingImage, settings: BlobSettings, selection: Selection) -> Selected:
     """Blobs of the micrograph, the most significant first; the score is the significance.
 
-    Raises SettingsProblem for a diameter that has no room in the micrograph.
+    Raises SettingsProblem for a diameter that has no room in the micrograph, or less than two of its pixels.
     """
     refuse_larger_than_image(settings.diameter[1], image)
+    refuse_smaller_than_pixels(settings.diameter[0], image)
     diameters = settings.diameters
     responses = laplacian_responses(image.values, image.pixel_size, diameters)
     significance = np.full(image.values.shape, -np.inf, dtype=np.float32)

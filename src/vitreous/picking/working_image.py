@@ -97,6 +97,16 @@ def reflected(values: Float[np.ndarray, "y x"], margin: int) -> tuple[Float[np.n
     return np.pad(values, widths, mode="symmetric"), (places[0], places[1])
 
 
+def refuse_smaller_than_pixels(diameter: float, image: WorkingImage) -> None:
+    """Raise SettingsProblem for particles that are smaller than two pixels of the micrograph."""
+    if diameter < 2 * image.recorded_pixel_size:
+        raise SettingsProblem(
+            f"a diameter of {diameter:g} A in a micrograph with pixels of {image.recorded_pixel_size:.4g} A",
+            "at least two pixels",
+            "give --diameter in angstrom",
+        )
+
+
 def refuse_larger_than_image(diameter: float, image: WorkingImage) -> None:
     """Raise SettingsProblem for particles that have no room in the micrograph."""
     width, height = image.extent

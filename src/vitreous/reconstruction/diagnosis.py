@@ -36,6 +36,8 @@ from vitreous.reconstruction.trial import Trial, image_power, run_trial
 # A difference of gains has a standard deviation of about the root of twice itself: 72 nats are six of them.
 LEAST_NATS = 72.0
 LEAST_SHARE = 0.002
+# Poses that are coarse leave only low frequencies to explain, where no CTF at all does as well as the right one: it must explain more by this share.
+LEAST_SHARE_UNRELATED = 0.05
 # Orientations must explain this many times what shuffled ones do; those of noise explain as much.
 LEAST_OVER_SHUFFLED = 1.2
 # Skewness of a map's density inside the sphere that fits its box: a protein in solvent has 1 to 5, noise 0.
@@ -243,6 +245,10 @@ def ctf_verdicts(case: Case) -> list[Verdict]:
             f"{declared.value}: {nats(written)}, as {', '.join(states)} {nats(other)}; {shown}",
         )
     if best is not AS_WRITTEN and best.name not in states:
+        unrelated = best.name in {h.name for h in unrelated_ctf_hypotheses()}
+        if unrelated and case.gain() < (1 + LEAST_SHARE_UNRELATED) * written:
+            evidence = f"{best.name} explains {nats(case.gain())}, the file's values {nats(written)}: too near to tell, as with coarse poses"
+            return [state, Verdict("CTF values", Status.UNKNOWN, evidence)]
         return [
             state,
             Verdict(

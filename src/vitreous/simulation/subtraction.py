@@ -69,6 +69,8 @@ class SubtractionMaps:
                 )
         if not self.keep.any():
             raise DataProblem("a mask that is 0 everywhere", "a mask of the part to keep")
+        if not any(volume.data.any() for volume in self.whole):
+            raise DataProblem("a map that is 0 everywhere", "a map of the particle")
         if not any((volume.data * (1 - self.keep)).any() for volume in self.whole):
             raise DataProblem(
                 "a mask that covers the whole map", "a mask of the part to keep", "nothing is left to subtract"
