@@ -95,7 +95,9 @@ def test_the_danger_is_real(noise, aligned):
     for seed in range(3):
         euler = np.random.default_rng(seed).uniform(-np.pi, np.pi, (COUNT, 3))
         posed = replace(noise, pose=Pose(euler, noise.pose.shift))
-        both = reconstruct(posed, InversionSettings(point_group("C1").operators, mask_radius=RADIUS), workers=ONE).half_maps
+        both = reconstruct(
+            posed, InversionSettings(point_group("C1").operators, mask_radius=RADIUS), workers=ONE
+        ).half_maps
         at_random.append(agreement((both[0] + both[1]) / 2, density)[KNOWN].mean())
     assert found > 0.35
     assert found > max(at_random) + 0.15

@@ -31,7 +31,9 @@ from vitreous.reconstruction.map_resampling import resampled_map
 
 MAP, STARTS = "map.mrc", "starts"
 SHIFT_RANGE = 0.1  # of the mask's diameter, unless a range is given
-SHIFT_STEP = 0.25  # of the finest resolution
+SHIFT_STEP = 0.2  # of the finest resolution
+# Of the mask, of the box: one that cuts the ends of a long particle costs the map, on real particles every one of eight starts.
+MASK = 0.95
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,13 @@ class Abinitio(ClusterOptions, ParticleInput):
     iterations
         Number of iterations of each start.
     batch
-        Particles drawn for each iteration.
+        Particles drawn for each iteration and map.
     start_resolution
         Finest resolution in angstrom that is compared at the beginning.
     end_resolution
         Finest resolution in angstrom that is compared at the end.
     diameter
-        Diameter in angstrom of the mask on images and maps; by default 0.85 of the box.
+        Diameter in angstrom of the mask on images and maps; by default 0.95 of the box.
     shift_range
         Origins are searched this far to each side, in angstrom; by default a tenth of the mask's diameter.
     ctf
@@ -65,11 +67,11 @@ class Abinitio(ClusterOptions, ParticleInput):
     """
 
     classes: int = field(default=1, kw_only=True)
-    starts: int = field(default=3, kw_only=True)
-    iterations: int = field(default=25, kw_only=True)
-    batch: int = field(default=400, kw_only=True)
+    starts: int = field(default=4, kw_only=True)
+    iterations: int = field(default=80, kw_only=True)
+    batch: int = field(default=100, kw_only=True)
     start_resolution: float = field(default=40.0, kw_only=True)
-    end_resolution: float = field(default=15.0, kw_only=True)
+    end_resolution: float = field(default=20.0, kw_only=True)
     diameter: float | None = field(default=None, kw_only=True)
     shift_range: float | None = field(default=None, kw_only=True)
     ctf: bool = field(default=True, kw_only=True)
@@ -125,7 +127,7 @@ class Abinitio(ClusterOptions, ParticleInput):
         assert particles.images is not None
         refuse_few_particles(len(particles), self.classes, self.particles)
         box, pixel_size = particles.images.shape[-1], particles.pixel_size
-        diameter = mask_diameter(self.diameter, box, pixel_size)
+        diameter = mask_diameter(self.diameter, box, pixel_size, fraction=MASK)
         refuse_band(self.start_resolution, self.end_resolution, diameter, pixel_size)
         reach = SHIFT_RANGE * diameter if self.shift_range is None else self.shift_range
         refuse_shifts(reach, None, box * pixel_size)
@@ -148,7 +150,7 @@ class Abinitio(ClusterOptions, ParticleInput):
     def working(self, particles: Particles, desk: Desk) -> Particles:
         """As many particles as one start can look at, on few pixels."""
         assert particles.images is not None
-        rows = drawn_rows(len(particles), self.batch * self.iterations, self.seed)
+        rows = drawn_rows(len(particles), self.batch * self.classes * self.iterations, self.seed)
         box = working_box(particles.images.shape[-1], particles.pixel_size, self.end_resolution)
         return working_particles(particles, box, rows, self.particles, desk.progress("look at the images"))
 

@@ -22,16 +22,16 @@ SPREAD = (1e-12, 1e12)  # from the lowest to the highest pixel of an image: sums
 FINEST_SHIFT = 2.0  # angstrom: a step that blurs nothing coarser than 4 angstrom
 
 
-def mask_diameter(diameter: float | None, box: int, pixel_size: float) -> float:
-    """The diameter of the circular mask in angstrom: as given, or `FRACTION_OF_BOX` of the box. SettingsProblem for one that cannot be."""
+def mask_diameter(diameter: float | None, box: int, pixel_size: float, *, fraction: float = FRACTION_OF_BOX) -> float:
+    """The diameter of the circular mask in angstrom: as given, or a fraction of the box. SettingsProblem for one that cannot be."""
     width = box * pixel_size
     if diameter is None:
-        return FRACTION_OF_BOX * width
+        return fraction * width
     if not SMALLEST_MASK * pixel_size <= diameter <= width:
         raise SettingsProblem(
             f"--diameter {diameter:g} for images of {box} px of {pixel_size:.4g} A",
             f"a mask from {SMALLEST_MASK * pixel_size:.0f} to {width:.0f} angstrom across",
-            "leave --diameter out for a mask of 0.85 of the box",
+            f"leave --diameter out for a mask of {fraction:g} of the box",
         )
     return float(diameter)
 

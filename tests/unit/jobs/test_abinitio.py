@@ -227,7 +227,7 @@ def test_settings_reach_the_search(folder, search, tmp_path):
     assert settings is not None and stand_in.particles is not None
     for name, value in options.items():
         assert getattr(settings, name) == value
-    assert settings.shift_range == pytest.approx(10) and settings.shift_step == pytest.approx(4)
+    assert settings.shift_range == pytest.approx(10) and settings.shift_step == pytest.approx(3.2)
     assert len(stand_in.particles) == 210  # three subsets of 70 are all that a start can look at
     run_job(job(folder, shift_range=15.0), tmp_path / "wide")
     assert stand_in.settings.shift_range == 15 and stand_in.settings.symmetry == "C1"
