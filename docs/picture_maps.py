@@ -37,7 +37,7 @@ from vitreous.jobs.report import Section
 from vitreous.reconstruction.mask import automatic_mask, masked_for_display
 
 SYMMETRY, SEED = "D2", 5
-PANEL = 132  # pixels of each view and slice
+PANEL = 116  # pixels of each view and slice
 MARGIN = 0.8  # of the width of the box is shown of each slice
 
 
