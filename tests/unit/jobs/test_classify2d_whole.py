@@ -81,8 +81,14 @@ def test_averages_look_like_the_molecules_and_poses_are_those_of_the_images(made
     against = np.exp(1j * (found[rows] + psi[rows]))
     assert np.abs(turn.mean()) > 0.9 > 0.5 > np.abs(against.mean())
     moved = np.stack([table["rlnOriginXAngst"], table["rlnOriginYAngst"]], axis=-1)[rows]
-    # an average may lie off the middle by a pixel: what varies follows the truth
+    # An average may lie off the middle by a pixel or two, d: then origins are off by Rz(psi) d, which is found and taken out.
+    cosine, sine = np.cos(found[rows]), np.sin(found[rows])
+    turned = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], axis=1)  # [n, 2, 2]
+    away = np.linalg.lstsq(turned.reshape(-1, 2), (moved - origin[rows]).ravel(), rcond=None)[0]
+    assert np.hypot(*away) < 2 * PIXEL_SIZE
+    moved = moved - turned @ away
     correlation = [np.corrcoef(moved[:, axis], origin[rows, axis])[0, 1] for axis in (0, 1)]
     assert min(correlation) > 0.8
+    assert np.sqrt(((moved - origin[rows]) ** 2).mean()) < PIXEL_SIZE  # the step of the search
     average = classes.average[best - 1]
     assert average.max() > 4 * abs(average.min())  # bright on dark
