@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitreous.geometry.rotations import angular_distance, mean_chordal
+from vitreous.reconstruction.map_alignment import other_hand
 
 TRIALS = 64  # particles each of whose frames is tried on all others
 INLIER = 3.0  # medians: poses farther away do not shape the frame
 ROUNDS = 5
-MIRROR = np.diag([1.0, 1.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,6 @@ def pose_errors(
         float(np.degrees(angular_distance(frame, np.eye(3), symmetry=operators))),
         mirrored,
     )
-
-
-def other_hand(rotation: np.ndarray) -> np.ndarray:
-    """The rotations at which the mirror image (z to -z) of a map has the same projections as the map at `rotation`: M R M."""
-    return MIRROR @ rotation @ MIRROR
 
 
 def frame_of(found: np.ndarray, true: np.ndarray, operators: np.ndarray) -> tuple[np.ndarray, float]:

@@ -37,8 +37,7 @@ from vitreous.reconstruction.direct_inversion import InversionSettings, accumula
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
-# The weight of a new subset never falls below this. A lower one keeps what was aligned to former maps for too long: with 0.15 none of 8 starts on real
-# particles found the map in 100 iterations, with 0.5 half of them.
+# The weight of a new subset never falls below this. A lower one keeps what was aligned to former maps for too long: starts stay where they are.
 LEAST_GAMMA = 0.5
 # Share of the iterations at the first band, and at the last.
 CLOSED, OPEN = 0.15, 0.25

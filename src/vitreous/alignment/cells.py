@@ -119,12 +119,12 @@ class CellMatching:
         for selection in by_view(cells):
             part = cells.rows(selection)
             children = self.views.children(int(part.view[0]))
-            turned = self.rows(part)
-            table = self.tables(children).log_likelihood(*turned)
+            rows = self.rows(part)
+            table = self.tables(children).log_likelihood(*rows)
             table += self.views.log_prior(children).astype(np.float32)[:, None]
             table += self.shift_prior(part)[:, None, None, :]
-            kept += sum(values.nbytes for values in turned)
-            yield Block(selection, children, table, turned if kept <= BYTES_KEPT else None)
+            kept += sum(values.nbytes for values in rows)
+            yield Block(selection, children, table, rows if kept <= BYTES_KEPT else None)
 
     def gathered(self, block: Block, cells: Cells) -> tuple[Gathered, Int[np.ndarray, " c"]] | None:
         """The images of the cells that hold any posterior, added up for each reference; and which images these are. None if no cell does."""

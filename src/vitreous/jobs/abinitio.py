@@ -32,7 +32,7 @@ from vitreous.reconstruction.map_resampling import resampled_map
 MAP, STARTS = "map.mrc", "starts"
 SHIFT_RANGE = 0.1  # of the mask's diameter, unless a range is given
 SHIFT_STEP = 0.2  # of the finest resolution
-# Of the mask, of the box: one that cuts the ends of a long particle costs the map, on real particles every one of eight starts.
+# Diameter of the mask, of the box, unless one is given: a mask that cuts the ends of a long particle can cost the map.
 MASK = 0.95
 
 

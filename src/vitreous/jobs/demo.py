@@ -31,14 +31,14 @@ from vitreous.jobs.demo_steps import (
     command,
     steps,
 )
-from vitreous.jobs.demo_truth import OTHER_HAND, Truths, defocus_errors, picked, pose_errors
+from vitreous.jobs.demo_truth import Truths, defocus_errors, picked, pose_errors
 from vitreous.jobs.folder import run_job
 from vitreous.jobs.job import Desk, Outcome, ProgressOf
 from vitreous.jobs.ranges import refuse_numbers
 from vitreous.jobs.truth_comparison import Comparison, compare
 from vitreous.model.pose import Pose
 from vitreous.model.volume import Volume
-from vitreous.reconstruction.map_alignment import mirror
+from vitreous.reconstruction.map_alignment import mirror, other_hand
 
 TRUTH = "truth.mrc"
 MAPS = ("map.mrc", "sharpened.mrc", "half1.mrc", "half2.mrc", "mask.mrc")
@@ -150,7 +150,7 @@ def write_results(folder: Path, comparison: Comparison) -> None:
     particles = read_particles(refined / "particles.star", load_images=False)
     assert particles.pose is not None
     if comparison.mirrored:
-        euler = euler_from_matrix(OTHER_HAND @ matrix_from_euler(particles.pose.euler) @ OTHER_HAND)
+        euler = euler_from_matrix(other_hand(matrix_from_euler(particles.pose.euler)))
         particles = replace(particles, pose=Pose(euler, particles.pose.shift))
     write_particles(folder / "particles.star", particles)
 

@@ -16,14 +16,13 @@ from vitreous.io.relion_optics import numbers
 from vitreous.io.star import read_star
 from vitreous.jobs.truth_comparison import Comparison
 from vitreous.model.table import Table
-from vitreous.reconstruction.map_alignment import Placement
+from vitreous.reconstruction.map_alignment import Placement, other_hand
 from vitreous.units import DEGREE
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 WITHIN = 60.0  # angstrom from the centre of a particle: a pick of it
-OTHER_HAND = np.diag([1.0, 1.0, -1.0])
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def pose_errors(
     size = micrograph_pixel_size(truth)
     matrix = matrix_from_euler(refined.pose.euler)
     if mirrored:
-        matrix = OTHER_HAND @ matrix @ OTHER_HAND
+        matrix = other_hand(matrix)
     names, place = table_places(refined.table, size)
     # The centre of the true map lies at t in the refined one, and is seen where the refined pose turns it.
     place = place + (matrix @ (placement.shift * pixel_size))[:, :2] / size

@@ -46,6 +46,12 @@ def mirror(volume: np.ndarray) -> np.ndarray:
     return np.roll(volume[::-1], 1 - volume.shape[0] % 2, axis=0)
 
 
+def other_hand(rotation: np.ndarray) -> np.ndarray:
+    """The rotations [..., 3, 3] at which the mirror image (z to -z) of a map has the projections that the map has at `rotation`: S R S, S = diag(1, 1, -1)."""
+    sign = np.array([1.0, 1.0, -1.0])
+    return rotation * sign[:, None] * sign
+
+
 def place(volume: np.ndarray, placement: Placement) -> np.ndarray:
     """The map where `placement` lays it: V'(r) = V(R^T (r - t)), on the same grid, without interpolation error.
 

@@ -11,7 +11,7 @@ from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler, ra
 from vitreous.io.micrograph_star import Coordinates, write_coordinates
 from vitreous.io.mrc_stack import write_volume
 from vitreous.io.star import StarFile, write_star
-from vitreous.jobs.demo_truth import OTHER_HAND, pairs, pose_errors
+from vitreous.jobs.demo_truth import pairs, pose_errors
 from vitreous.jobs.truth_comparison import compare
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.pose import Pose
@@ -20,6 +20,7 @@ from vitreous.model.volume import Volume
 from vitreous.reconstruction.map_alignment import Placement, mirror, place
 from vitreous.units import DEGREE
 
+REFLECTION = np.diag([1.0, 1.0, -1.0])  # in the plane of the image
 SIZE, VOXEL = 3.0, 5.0  # angstrom, of the micrographs and of the map
 
 
@@ -85,7 +86,7 @@ def test_poses_in_another_frame_and_hand_are_right(tmp_path, mirrored):
     turn, shift = random_rotations(1, rng)[0], np.array([1.5, -2.0, 0.7])  # voxels
     right = matrix_from_euler(truth.pose.euler) @ turn.T  # the particle as the turned map shows it
     centre = truth.pixel - truth.pose.shift / SIZE - (right @ (shift * VOXEL))[:, :2] / SIZE
-    refined = OTHER_HAND @ right @ OTHER_HAND if mirrored else right
+    refined = REFLECTION @ right @ REFLECTION if mirrored else right
     path = write_refined(tmp_path, truth, refined, centre)
     placement = Placement(turn, shift, False, 1.0)
     errors = pose_errors(path, tmp_path / "coordinates.star", placement, VOXEL, mirrored=mirrored)
