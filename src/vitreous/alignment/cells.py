@@ -146,17 +146,19 @@ class CellMatching:
     def rows(self, cells: Cells) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
         """Data and power of the cells' images, turned and moved to the middles of the cells."""
         images, grid = self.images, self.images.grid
-        points = cells.psi * (grid.angles / (2 * np.pi))
-        if np.abs(points - np.round(points)).max(initial=0) < WHOLE:
-            data, power = self.circles.turned(cells.image, -np.round(points).astype(int))
-        else:
-            data = turned(images.data[cells.image], -cells.psi, grid.band)
-            power = turned_power(images.power[cells.image], -cells.psi)
         # Shifts of a lattice in the frame of the cells are few, however many cells there are.
         away = from_image(images.origin[cells.image] - cells.origin, cells.psi)
         shifts, number = np.unique(np.round(away, 6), axis=0, return_inverse=True)
-        data *= shift_factors(grid, shifts)[number.ravel()]
-        return data, power
+        factors, number = shift_factors(grid, shifts), number.ravel()
+        points = cells.psi * (grid.angles / (2 * np.pi))
+        if np.abs(points - np.round(points)).max(initial=0) < WHOLE:
+            return self.circles.turned(cells.image, -np.round(points).astype(int), factors, number)
+        from vitreous.alignment.turning_kernel import turned_and_moved
+
+        data = turned(images.data[cells.image], -cells.psi, grid.band)
+        each = np.arange(len(cells))
+        turned_and_moved(data, each, np.zeros_like(each), factors, number, data)
+        return data, turned_power(images.power[cells.image], -cells.psi)
 
     @cached_property
     def circles(self) -> Circles:
@@ -175,22 +177,26 @@ class Circles:
     """`data` [n, r, h] and `power` [n, r, h] of images on rings, made ready to be turned by whole points: moved along the rings."""
 
     def __init__(self, data: Complex[np.ndarray, "n r h"], power: Float[np.ndarray, "n r h"]):
-        points = data.shape[-1]
         opposite = np.conj(data)
-        self._data = _windows(np.concatenate([data, opposite, data], axis=-1), points)
-        self._power = _windows(np.concatenate([power, power], axis=-1), points)
+        self._data = np.concatenate([data, opposite, data], axis=-1)
+        self._power = np.concatenate([power, power], axis=-1)
 
     def turned(
-        self, image: Int[np.ndarray, " c"], points: Int[np.ndarray, " c"]
+        self,
+        image: Int[np.ndarray, " c"],
+        points: Int[np.ndarray, " c"],
+        factors: Complex[np.ndarray, "f r h"],
+        number: Int[np.ndarray, " c"],
     ) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
-        """X(theta + 2 pi points / M) of the images with these numbers, M the points of a whole circle."""
-        half = self._power.shape[-1]
-        return self._data[image, :, points % (2 * half)], self._power[image, :, points % half]
+        """X(theta + 2 pi points / M) times `factors[number]`, and the power, of the images with these numbers, M the points of a whole circle."""
+        from vitreous.alignment.turning_kernel import turned_and_moved, turned_powers
 
-
-def _windows(circles: np.ndarray, points: int) -> np.ndarray:
-    """[n, r, start, points]: parts of rings, without a copy."""
-    return np.lib.stride_tricks.sliding_window_view(circles, points, axis=-1)
+        half = factors.shape[-1]
+        data = np.empty((len(image), *factors.shape[1:]), dtype=self._data.dtype)
+        power = np.empty(data.shape, dtype=self._power.dtype)
+        turned_and_moved(self._data, image, points % (2 * half), factors, number, data)
+        turned_powers(self._power, image, points % half, power)
+        return data, power
 
 
 def turned(

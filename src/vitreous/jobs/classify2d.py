@@ -13,7 +13,6 @@ from vitreous.alignment.classification import Classification, ClassifySettings
 from vitreous.alignment.classify2d import classify2d
 from vitreous.conventions import Contrast
 from vitreous.engine.checkpoint import load_state, save_state
-from vitreous.engine.compilation import use_persistent_cache
 from vitreous.engine.workers import Workers
 from vitreous.errors import SettingsProblem
 from vitreous.io.mrc_stack import write_stack
@@ -118,7 +117,6 @@ class Classify2D(ClusterOptions, ImageInput):
         return [self.particles, *self.passthrough]
 
     def run(self, desk: Desk) -> Outcome:
-        use_persistent_cache()
         particles = ready_particles(self, use_ctf=self.ctf, poses=False)
         settings = self.settings(particles)
         with workers_of(self) as workers:

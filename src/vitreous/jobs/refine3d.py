@@ -13,7 +13,6 @@ from vitreous.alignment.held_out import HeldOutEvidence, held_out_evidence
 from vitreous.alignment.refinement import Refinement, RefineSettings
 from vitreous.conventions import Contrast
 from vitreous.engine.checkpoint import load_state, save_state
-from vitreous.engine.compilation import use_persistent_cache
 from vitreous.engine.workers import Workers
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.geometry.rotations import matrix_from_euler, view_direction
@@ -188,7 +187,6 @@ class Refine(ClusterOptions, ParticleInput):
         return [self.particles, *self.passthrough, *self.reference, *others]
 
     def run(self, desk: Desk) -> Outcome:
-        use_persistent_cache()
         particles = ready_particles(self, use_ctf=self.ctf, poses=self.local)
         particles, drawn = with_halves(particles, self.halves_option, self.seed, self.particles)
         earlier = self.earlier_state(particles)

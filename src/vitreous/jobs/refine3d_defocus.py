@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from vitreous.alignment.refinement import Refinement, RefineSettings
+from vitreous.engine.compilation import use_persistent_cache
 from vitreous.engine.local import Progress
 from vitreous.errors import DataProblem
 from vitreous.estimation.ctf_refinement import RefinementSettings, refine_ctf
@@ -49,6 +50,7 @@ def better_defoci(
             "leave --refine-defocus out",
         )
     maps = tuple(half if values is None else half * values for half in (first, second))
+    use_persistent_cache()
     micrographs = micrographs_of(particles)
     posed = replace(particles, pose=state.assignment.pose, half_set=state.half_set)
     known = micrographs is not None

@@ -26,7 +26,7 @@ from vitreous.alignment.cells import (
     whole_table,
 )
 from vitreous.alignment.class_matching import ClassMatching, ClassSearch, ClassViews, disc_of_shifts
-from vitreous.alignment.polar_images import ImageSettings, WeightedImages, read_polar_images
+from vitreous.alignment.polar_images import ImageSettings, WeightedImages, read_polar_images, shift_factors
 from vitreous.alignment.reference_tables import Alternatives, ReferenceTables
 from vitreous.fourier.polar import PolarGrid, polar_grid, to_polar
 
@@ -294,8 +294,10 @@ def test_turns_by_whole_points_are_moves_along_the_rings():
     data, power = case.images.data, case.images.power
     image, points = np.array([0, 3, 3, 7, 1]), np.array([0, 5, -7, GRID.angles // 2 + 1, 3 * GRID.angles + 2])
     psi = 2 * np.pi * points / GRID.angles
-    found, squares = Circles(data, power).turned(image, points)
-    expected = turned(data[image], psi, GRID.angles // 2 + 1)
+    factors = shift_factors(GRID, np.array([[0.0, 0.0], [1.5, -2.0]]))
+    number = np.array([0, 1, 0, 1, 1])  # of the shift of each: moved after it was turned
+    found, squares = Circles(data, power).turned(image, points, factors, number)
+    expected = turned(data[image], psi, GRID.angles // 2 + 1) * factors[number]
     assert np.abs(found - expected).max() < 1e-5 * np.abs(data).max()  # float32
     assert np.abs(found - turned(data[image], -psi, GRID.angles // 2 + 1))[1].max() > 0.1 * np.abs(data).max()
     assert (
