@@ -2,9 +2,9 @@
 
     python docs/picture_maps.py ../shared/data/betagal/particles.star [--abinitio FOLDER] [--refine FOLDER]
 
-Beta-galactosidase, EMPIAR-10204: 2,374 picks, no poses. A first map is made of them from four random starts, and refined (or what finished jobs have
-left in the two folders is drawn). The first picture has a row for each start, the best first, laid over the best one: its surface from three sides,
-and its central slices across z, y and x. The others show the refined map and how its halves agree. Printed are the scores of the starts, their agreement,
+Beta-galactosidase, EMPIAR-10204: 2,374 picks, no poses. A first map is made of them from random starts, and refined (or what finished jobs have
+left in the two folders is drawn). The first picture has a row for each start that was made to the end, the best first, laid over the best one: its surface from
+three sides, and its central slices across z, y and x. The others show the refined map and how its halves agree. Printed are the scores of the starts, their agreement,
 and the resolution.
 """
 
@@ -21,7 +21,8 @@ import numpy as np
 from make_pictures import PICTURES, figures, on_white, smaller
 from PIL import Image
 
-from vitreous.alignment.abinitio import Start
+from vitreous.alignment.abinitio import Start, ranked
+from vitreous.alignment.held_out import SURE
 from vitreous.alignment.start_agreement import StartAgreement, start_agreement
 from vitreous.engine.checkpoint import load_state
 from vitreous.io.mrc import read_volume
@@ -36,8 +37,8 @@ from vitreous.jobs.refine3d import Refine
 from vitreous.jobs.report import Section
 from vitreous.reconstruction.mask import automatic_mask, masked_for_display
 
-SYMMETRY, SEED = "D2", 5
-PANEL = 116  # pixels of each view and slice
+SYMMETRY, SEED = "D2", 0
+PANEL = 112  # pixels of each view and slice
 MARGIN = 0.8  # of the width of the box is shown of each slice
 
 
@@ -70,16 +71,16 @@ def starts_picture(folder: Path) -> bytes:
     rows = []
     for row, start in enumerate(starts):
         volume = laid_over_best(row, start, agreement)[0]
-        like = "" if row == 0 else f", mean FSC with the best {agreement.matrix[0, row]:.2f}"
+        like = "" if row == 0 else f", mean FSC with the best {agreement.correlation[row]:.2f}"
         print(f"start {start.number + 1}: score {start.score:.2f} ± {start.score_error:.2f} nat{like}")
         rows.append(beside(surface_of(volume, pixel_size), slices_of(volume)))
     return png(np.concatenate(rows))
 
 
 def read_starts(folder: Path) -> tuple[list[Start], float]:
-    """The starts of a finished job, the best first, and the pixel size of their maps."""
-    paths = sorted((folder / STARTS).glob("start*.npz"))
-    starts = sorted((load_state(path, Start) for path in paths), key=lambda start: -start.score)
+    """The starts of a finished job that were made to the end, the best first, and the pixel size of their maps."""
+    paths = [path for path in (folder / STARTS).glob("start*.npz") if not path.stem.endswith("_half")]
+    starts = ranked([load_state(path, Start) for path in paths])
     return starts, read_volume(folder / STARTS / "start1.mrc").pixel_size
 
 
@@ -88,8 +89,10 @@ def compared(starts: Sequence[Start], pixel_size: float, folder: Path) -> StartA
     result = json.loads((folder / "result.json").read_text())
     return start_agreement(
         [start.maps for start in starts],
-        [start.population for start in starts],
+        [start.score for start in starts],
+        starts[0].population,
         pixel_size,
+        least_score=starts[0].score - SURE * starts[0].score_error,
         radius=result["mask_diameter_angstrom"] / 2 / pixel_size,
         coarsest=Abinitio.start_resolution,
         finest=result["end_resolution_angstrom"],

@@ -244,7 +244,7 @@ def from_nothing(session: Session) -> None:
 def abinitio_and_refine(session: Session, place: Path, star: str, out: Path) -> list[Run]:
     """The two commands: what each has cost."""
     program, threads = session.vitreous.path, str(session.options.threads)
-    first = [program, "abinitio", star, "--symmetry", SYMMETRY, "--diameter", f"{DIAMETER:g}", "--workers", threads]
+    first = [program, "abinitio", star, "--symmetry", SYMMETRY, "--workers", threads]
     runs = [measure([*first, "--out", str(out / "start"), "--force"], place, place / "abinitio.log")]
     task = Task(star, PIXEL_SIZE, DIAMETER, 0, session.options.threads)
     reference = str(out / "start" / "map.mrc")

@@ -7,13 +7,16 @@ sums of slices that come out with those of before (online expectation-maximisati
 
 with gamma falling from 1 to `LEAST_GAMMA`, while the band of Fourier rings opens from `start_resolution` to `end_resolution`. Starts are scored
 by the mean log evidence of particles that none of them has ever used: images of noise alone have a mean of 0 or less against any map that they
-had no part in (see `held_out`). A start that is alone with its map has found a local optimum.
+had no part in (see `held_out`).
+
+Many starts end in local optima, and half-way it shows which: so the starts of a round go half the way, and the best of them go on. Rounds follow one
+another until a second start has found the map of the best one (`start_agreement`), or all starts have been made.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -25,6 +28,7 @@ from vitreous.alignment.map_sums import MapSums
 from vitreous.alignment.pose_matching import PoseSearch
 from vitreous.alignment.refine3d import FINEST_SHIFT, Task
 from vitreous.alignment.refinement import Refinement, RefineSettings
+from vitreous.alignment.start_agreement import StartAgreement, start_agreement
 from vitreous.conventions import Contrast
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
@@ -41,6 +45,8 @@ if TYPE_CHECKING:
 LEAST_GAMMA = 0.5
 # Share of the iterations at the first band, and at the last.
 CLOSED, OPEN = 0.15, 0.25
+# Starts of a round; part of the iterations after which the best of them are chosen; and how many are: two, so that one may confirm the other.
+ROUND, HALFWAY, FINISHED = 4, 0.55, 2
 # Particles that a map in random orientations is made of, for each half.
 BLIND = 200
 # Particles that starts are scored on and never see: at most so many, and at most one in so many of all.
@@ -53,13 +59,13 @@ LEAST_PARTICLES = 2 * ONE_IN
 class AbinitioSettings:
     """How a first map is found. Angstrom, radian.
 
-    `starts` independent random starts of `iterations` each, on `batch` particles for each map at a time. The band opens from `start_resolution` to
+    At most `starts` independent random starts of `iterations` each, on `batch` particles for each map at a time. The band opens from `start_resolution` to
     `end_resolution`. The other settings are those of `RefineSettings`.
     """
 
     symmetry: str = "C1"
     classes: int = 1
-    starts: int = 4
+    starts: int = 12
     iterations: int = 80
     batch: int = 100
     diameter: float = 200.0
@@ -82,6 +88,11 @@ class AbinitioSettings:
                 "an end finer than the start",
             )
 
+    @property
+    def halfway(self) -> int:
+        """The iterations after which the best starts of a round go on."""
+        return max(1, round(HALFWAY * self.iterations))
+
     def refine_settings(self) -> RefineSettings:
         """The same as settings of a refinement without independent halves."""
         return RefineSettings(
@@ -103,7 +114,7 @@ class AbinitioSettings:
 
 @dataclass(frozen=True)
 class Start:
-    """One random start, finished: `number` from 0, `maps` [k, z, y, x], `population` [k], mean log `evidence` of the subset of each iteration, and
+    """One random start, as far as it has come: `number` from 0, `maps` [k, z, y, x], `population` [k], mean log `evidence` of the subset of each iteration, and
     `score`: that of the particles that no start has seen, against these maps, with the standard error of this mean.
     """
 
@@ -120,38 +131,139 @@ class Start:
         return self.score > SURE * self.score_error
 
 
+@dataclass(frozen=True)
+class Search:
+    """What the starts found: those that went all the way, the best first; those that were left half-way, the best first; and how far the maps of the former agree."""
+
+    finished: tuple[Start, ...]
+    left: tuple[Start, ...]
+    agreement: StartAgreement
+
+    @property
+    def best(self) -> Start:
+        return self.finished[0]
+
+
 def abinitio(
     particles: Particles,
     settings: AbinitioSettings,
     *,
-    finished: tuple[Start, ...] = (),
+    known: tuple[Start, ...] = (),
     workers: Workers | None = None,
     progress: Progress = silent,
     on_start: Callable[[Start], None] | None = None,
-) -> tuple[Start, ...]:
-    """All starts, the best first. `finished` are those of an interrupted run, which are not made again; `on_start` is given each one that is done.
-    `progress` counts iterations.
+) -> Search:
+    """The map of the best start, and whether others found it too.
+
+    `known` are starts of an interrupted run, half-way or finished, which are not made again; `on_start` is given each one as soon as it is half-way, and
+    again when it is finished. Starts are independent: `workers` compute as many at a time as there are of them. `progress` counts iterations, of all that may be needed.
 
     Raises DataProblem for fewer than ten particles, images that alignment cannot take, or numbers that are not finite.
     """
     if len(particles) < LEAST_PARTICLES:
         raise DataProblem(f"{len(particles)} particles", f"at least {LEAST_PARTICLES}, some to align and some to score")
-    workers = workers or LocalWorkers()
     task = Task.of(particles, settings.refine_settings())
     blank = np.zeros((settings.classes, task.box, task.box, task.box), dtype=np.float32)
-    nothing = task.start(blank, workers)
-    total = settings.starts * (settings.iterations + 1)
-    done = {start.number: start for start in finished}
-    for number in range(settings.starts):
-        if number in done:
-            continue
-        run = RandomStart(task, settings, number)
-        done[number] = run.result(
-            nothing, workers, lambda i, n=number: progress(n * (settings.iterations + 1) + i, total)
+    runner = Runner(task, settings, task.start(blank, LocalWorkers()))
+    groups = rounds(settings.starts)
+    legs = Legs(runner, workers or LocalWorkers(1), progress, on_start, sum(legs_of(group) for group in groups))
+    legs.known.update({(start.number, len(start.evidence)): start for start in known})
+    finished: list[Start] = []
+    left: list[Start] = []
+    agreement = StartAgreement(())
+    for group in groups:
+        begun = [Leg(number) for number in group]
+        if len(group) > FINISHED:
+            begun = [Leg(start.number, start) for start in ranked(legs.run(begun, settings.halfway))]
+        finished = ranked([*finished, *legs.run(begun[:FINISHED], settings.iterations)])
+        left = ranked([*left, *(leg.start for leg in begun[FINISHED:] if leg.start is not None)])
+        agreement = agreement_of(finished, task, settings)
+        if agreement.confirmed:
+            break
+    progress(legs.total, legs.total)
+    return Search(tuple(finished), tuple(left), agreement)
+
+
+def rounds(starts: int) -> list[range]:
+    """The numbers of the starts of each round."""
+    return [range(first, min(first + ROUND, starts)) for first in range(0, starts, ROUND)]
+
+
+def legs_of(group: range) -> int:
+    """How many legs the starts of a round make together."""
+    return len(group) + FINISHED if len(group) > FINISHED else len(group)
+
+
+def ranked(starts: Sequence[Start]) -> list[Start]:
+    """The best first."""
+    return sorted(starts, key=lambda start: -start.score)
+
+
+def agreement_of(starts: Sequence[Start], task: Task, settings: AbinitioSettings) -> StartAgreement:
+    """How the others agree with the first of these starts, which has the highest score."""
+    return start_agreement(
+        [start.maps for start in starts],
+        [start.score for start in starts],
+        starts[0].population,
+        task.particles.pixel_size,
+        least_score=starts[0].score - SURE * starts[0].score_error,
+        radius=settings.diameter / 2 / task.particles.pixel_size,
+        coarsest=settings.start_resolution,
+        finest=settings.end_resolution,
+    )
+
+
+@dataclass(frozen=True)
+class Leg:
+    """A part of the way of one start: from `start`, or from nothing, to iteration `until`."""
+
+    number: int
+    start: Start | None = None
+    until: int = 0
+
+
+@dataclass
+class Legs:
+    """Runs legs, and knows those that have been run: (number of the start, iterations) -> Start."""
+
+    runner: Runner
+    workers: Workers
+    progress: Progress
+    on_start: Callable[[Start], None] | None
+    total: int
+    done: int = 0
+    known: dict[tuple[int, int], Start] = field(default_factory=dict)
+
+    def run(self, legs: Sequence[Leg], until: int) -> list[Start]:
+        """These legs to iteration `until`, in their order."""
+        missing = [replace(leg, until=until) for leg in legs if (leg.number, until) not in self.known]
+        base = self.done + len(legs) - len(missing)
+        self.progress(base, self.total)
+        self.workers.map_over(
+            self.runner,
+            missing,
+            on_result=self.keep,
+            progress=lambda done, _: self.progress(base + done, self.total),
         )
-        if on_start is not None:
-            on_start(done[number])
-    return tuple(sorted(done.values(), key=lambda start: -start.score))
+        self.done += len(legs)
+        return [self.known[leg.number, until] for leg in legs]
+
+    def keep(self, start: Start) -> None:
+        self.known[start.number, len(start.evidence)] = start
+        if self.on_start is not None:
+            self.on_start(start)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """`runner(leg) -> Start`. `nothing` is the state without a map: noise and norms of the images."""
+
+    task: Task
+    settings: AbinitioSettings
+    nothing: Refinement
+
+    def __call__(self, leg: Leg) -> Start:
+        return RandomStart(self.task, self.settings, leg.number).result(self.nothing, leg.start, leg.until)
 
 
 @dataclass(frozen=True)
@@ -165,38 +277,27 @@ class RandomStart:
     def rng(self, *what: int) -> np.random.Generator:
         return np.random.default_rng([self.settings.seed, 3, self.number, *what])
 
-    def result(self, nothing: Refinement, workers: Workers, count: Callable[[int], None]) -> Start:
-        """All iterations, and the score."""
-        state = self.blind(nothing)
+    def result(self, nothing: Refinement, begun: Start | None, until: int) -> Start:
+        """The iterations from where it stands to `until`, and the score of what is found by then."""
+        if begun is None:
+            state, evidence = self.blind(nothing), []
+        else:
+            both = np.stack([begun.maps, begun.maps])
+            state, evidence = replace(nothing, references=both, population=begun.population), list(begun.evidence)
         sums: MapSums | None = None
-        evidence = []
-        for iteration in range(self.settings.iterations):
-            found = self.expectation(state, iteration, self.subset(iteration), workers)
+        for iteration in range(len(evidence), until):
+            found = self.expectation(state, iteration, self.subset(iteration))
             evidence.append(found.assignment.log_evidence.mean())
             sums = found if sums is None else mixed(sums, found, self.gamma(iteration))
             model = self.task.maximised(sums)
             mass = sums.mass.sum(axis=0)
             share = (mass / mass.sum() + 1 / len(mass)) / 2
-            state = replace(
-                state,
-                iteration=iteration + 1,
-                references=model.references,
-                half_maps=model.half_maps,
-                fsc=model.fsc,
-                population=share,
-            )
-            count(iteration + 1)
+            state = replace(state, references=model.references, population=share)
         # The noise stays what the images themselves gave: subsets are too small and maps too poor to say better.
-        unseen = self.expectation(state, self.settings.iterations - 1, self.shares[0], workers).assignment.log_evidence
-        count(self.settings.iterations + 1)
-        return Start(
-            self.number,
-            state.references[0],
-            state.population,
-            np.array(evidence),
-            float(unseen.mean()),
-            float(unseen.std() / np.sqrt(len(unseen))),
-        )
+        unseen = self.expectation(state, until - 1, self.shares[0]).assignment.log_evidence
+        error = unseen.std() / np.sqrt(len(unseen))
+        maps = state.references[0]
+        return Start(self.number, maps, state.population, np.array(evidence), float(unseen.mean()), float(error))
 
     @cached_property
     def shares(self) -> tuple[Int[np.ndarray, " m"], Int[np.ndarray, " n"]]:
@@ -244,7 +345,7 @@ class RandomStart:
         ring = first + (last - first) * np.clip(opened, 0, 1)
         return int(np.clip(np.floor(ring), 4, task.nyquist))
 
-    def expectation(self, state: Refinement, iteration: int, rows: np.ndarray, workers: Workers) -> MapSums:
+    def expectation(self, state: Refinement, iteration: int, rows: np.ndarray) -> MapSums:
         task, settings = self.task, self.settings
         compared = self.ring(iteration)
         finest = settings.order + (1 if compared <= task.rings_for(settings.order + 1, task.nyquist) else 2)
@@ -265,7 +366,8 @@ class RandomStart:
             task.group,
         )
         grid = task.grid(min(compared + 2, task.nyquist))
-        return workers.sum_over(task.matching(state, grid, search), task.chunks(rows))
+        # One after another: blocks of so few particles are too small to be worth a thread.
+        return LocalWorkers(1).sum_over(task.matching(state, grid, search), task.chunks(rows))
 
 
 def mixed(before: MapSums, now: MapSums, gamma: float) -> MapSums:

@@ -1,4 +1,4 @@
-"""Whether random starts found the same map: each laid over each other, either hand, and compared shell by shell.
+"""Whether random starts found the same map: each laid over the best one, either hand, and compared shell by shell.
 
 The agreement of two maps is the mean of their Fourier shell correlation, inside the sphere of the mask, over the shells from `coarsest` to
 `finest` angstrom. Coarser shells are left out: any two blobs of one size agree there. Starts of several classes are compared class by class, each
@@ -9,27 +9,27 @@ image has found the same as far as images of untilted particles can tell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vitreous.fourier.filters import soft_sphere
-from vitreous.reconstruction.fsc import MODEL, fourier_shell_correlation
+from vitreous.reconstruction.fsc import fourier_shell_correlation
 from vitreous.reconstruction.map_alignment import EDGE, Placement, align_maps, place
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 LEAST_SHELLS = 4  # that maps are laid over each other by
-AGREE = MODEL  # mean FSC from which on two starts count as the same map
+# Mean FSC from which on two starts count as the same map. Wrong maps of real particles reach 0.75 with each other, being wrong in the same way; right ones 0.94.
+AGREE = 0.8
 
 
 @dataclass(frozen=True)
 class PairAgreement:
     """Start `second` laid over start `first`: the class `classes[k]` of the second lies over class k of the first as `placements[k]` says;
-    `correlation` is their mean FSC.
+    `correlation` is their mean FSC. `scored`: whether its score is as good.
     """
 
     first: int
@@ -37,6 +37,7 @@ class PairAgreement:
     correlation: float
     classes: tuple[int, ...]
     placements: tuple[Placement, ...]
+    scored: bool = True
 
     @property
     def mirrored(self) -> bool:
@@ -45,56 +46,62 @@ class PairAgreement:
 
     @property
     def agrees(self) -> bool:
-        return self.correlation >= AGREE
+        return self.scored and self.correlation >= AGREE
 
 
 @dataclass(frozen=True)
 class StartAgreement:
-    """All pairs of `count` starts, which are in order, the best first."""
+    """The best start, the first, with each of the others, which are in order, the best first."""
 
-    count: int
     pairs: tuple[PairAgreement, ...]
 
     @property
-    def matrix(self) -> Float[np.ndarray, "n n"]:
-        """Mean FSC of each pair; 1 on the diagonal."""
-        result = np.eye(self.count)
-        for pair in self.pairs:
-            result[pair.first, pair.second] = result[pair.second, pair.first] = pair.correlation
-        return result
+    def correlation(self) -> Float[np.ndarray, " n"]:
+        """Mean FSC of each start with the best one; 1 for this."""
+        return np.array([1.0, *(pair.correlation for pair in self.pairs)])
 
-    def pair(self, first: int, second: int) -> PairAgreement:
-        return next(pair for pair in self.pairs if (pair.first, pair.second) == (first, second))
+    def pair(self, second: int) -> PairAgreement:
+        """The best start with this one, which is not the best."""
+        return self.pairs[second - 1]
 
     @property
     def with_best(self) -> tuple[int, ...]:
         """The starts that found the map of the best one, itself included."""
-        return (0, *(pair.second for pair in self.pairs if pair.first == 0 and pair.agrees))
+        return (0, *(pair.second for pair in self.pairs if pair.agrees))
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether another start found the map of the best one."""
+        return len(self.with_best) > 1
 
     @property
     def disagree(self) -> bool:
         """Whether no other start found the map of the best one; one start alone says nothing either way."""
-        return self.count > 1 and len(self.with_best) == 1
+        return bool(self.pairs) and not self.confirmed
 
 
 def start_agreement(
     starts: Sequence[Float[np.ndarray, "k z y x"]],
-    populations: Sequence[Float[np.ndarray, " k"]],
+    scores: Sequence[float],
+    population: Float[np.ndarray, " k"],
     pixel_size: float,
     *,
+    least_score: float,
     radius: float,
     coarsest: float,
     finest: float,
 ) -> StartAgreement:
-    """Every pair of starts (their maps on one grid, voxels of `pixel_size` angstrom) compared inside a sphere of `radius` voxels.
+    """The first of the starts (their maps on one grid, voxels of `pixel_size` angstrom; the `population` of its classes) compared with each of the
+    others inside a sphere of `radius` voxels. A start with less than `least_score` confirms nothing, however much its map resembles: both may be wrong in the same way.
 
     A few seconds a pair of maps of 48 voxels.
     """
     comparison = Comparison(pixel_size, radius, coarsest, finest)
     pairs = []
-    for first, second in combinations(range(len(starts)), 2):
-        pairs.append(comparison.pair(first, second, starts[first], starts[second], populations[first]))
-    return StartAgreement(len(starts), tuple(pairs))
+    for second in range(1, len(starts)):
+        pair = comparison.pair(0, second, starts[0], starts[second], population)
+        pairs.append(replace(pair, scored=bool(scores[second] >= least_score)))
+    return StartAgreement(tuple(pairs))
 
 
 @dataclass(frozen=True)

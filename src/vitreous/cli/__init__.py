@@ -109,7 +109,7 @@ COMMANDS = (
     Command(
         ("abinitio",),
         "abinitio",
-        "Make a first map from particles without poses, from several random starts",
+        "Make a first map from particles without poses, from random starts",
         "vitreous abinitio particles.star --starts 2 --iterations 3 --out initial",
     ),
     Command(

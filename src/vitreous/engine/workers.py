@@ -35,6 +35,10 @@ def nothing() -> None:
     """What is done about an error by those who have nothing to do about it."""
 
 
+def ignored(result: Any) -> None:
+    """What is done about a result by those who wait for all of them."""
+
+
 def plus(total: Any, result: Any) -> Any:
     """total + result"""
     return total + result
@@ -77,9 +81,11 @@ class Workers(Protocol):
         *,
         at_once: int | None = None,
         on_error: Callable[[], None] = nothing,
+        on_result: Callable[[Result], None] = ignored,
         progress: Progress = silent,
     ) -> list[Result]:
-        """`[f(items[0]), f(items[1]), ...]`, results in the order of the items. `at_once`: at most this many items in work."""
+        """`[f(items[0]), f(items[1]), ...]`, results in the order of the items. `at_once`: at most this many items in work. `on_result` is given
+        each result, in this order, as soon as those before it are there."""
         ...
 
 
@@ -127,11 +133,16 @@ class OrderedWorkers(ABC):
         *,
         at_once: int | None = None,
         on_error: Callable[[], None] = nothing,
+        on_result: Callable[[Result], None] = ignored,
         progress: Progress = silent,
     ) -> list[Result]:
         """The list of the results."""
+        found = []
         with closing(self.results(function, items, at_once, on_error, progress, bounded=False)) as results:
-            return list(results)
+            for result in results:
+                on_result(result)
+                found.append(result)
+        return found
 
 
 class LocalWorkers(OrderedWorkers):

@@ -1,7 +1,6 @@
 """The job `abinitio`: particles without poses become a first map, and several random starts say whether it can be believed."""
 
 # Annotations here are objects, not text: the command line reads them of classes that inherit fields from other modules.
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,10 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from vitreous.alignment.abinitio import AbinitioSettings, Start, abinitio
-from vitreous.alignment.start_agreement import StartAgreement, start_agreement
+from vitreous.alignment.abinitio import AbinitioSettings, Search, Start, abinitio
 from vitreous.engine.checkpoint import load_state, save_state
-from vitreous.engine.compilation import use_persistent_cache
+from vitreous.engine.processes import ProcessWorkers
 from vitreous.errors import SettingsProblem
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.mrc_stack import write_volume
@@ -47,7 +45,7 @@ class Abinitio(ClusterOptions, ParticleInput):
     classes
         Number of maps that are made together, of a mixture of particles.
     starts
-        Number of random starts. The best one is the result; the others say whether it was luck.
+        Largest number of random starts. They are made until a second one has found the map of the best one.
     iterations
         Number of iterations of each start.
     batch
@@ -67,7 +65,7 @@ class Abinitio(ClusterOptions, ParticleInput):
     """
 
     classes: int = field(default=1, kw_only=True)
-    starts: int = field(default=4, kw_only=True)
+    starts: int = field(default=12, kw_only=True)
     iterations: int = field(default=80, kw_only=True)
     batch: int = field(default=100, kw_only=True)
     start_resolution: float = field(default=40.0, kw_only=True)
@@ -103,22 +101,12 @@ class Abinitio(ClusterOptions, ParticleInput):
         return [self.particles, *self.passthrough]
 
     def run(self, desk: Desk) -> Outcome:
-        use_persistent_cache()
         particles = ready_particles(self, use_ctf=self.ctf, poses=False)
         settings = self.settings(particles)
         small = self.working(particles, desk)
-        starts = self.find(small, settings, desk)
-        desk.progress("compare the starts")(0, 1)
-        agreement = start_agreement(
-            [start.maps for start in starts],
-            [start.population for start in starts],
-            small.pixel_size,
-            radius=settings.diameter / 2 / small.pixel_size,
-            coarsest=settings.start_resolution,
-            finest=settings.end_resolution,
-        )
-        self.save(starts, particles, small.pixel_size, desk.folder)
-        return self.outcome(particles, small, settings, starts, agreement)
+        search = self.find(small, settings, desk)
+        self.save(search, particles, small.pixel_size, desk.folder)
+        return self.outcome(particles, small, settings, search)
 
     # --- what it starts from ---
 
@@ -156,34 +144,33 @@ class Abinitio(ClusterOptions, ParticleInput):
 
     # --- the search ---
 
-    def find(self, small: Particles, settings: AbinitioSettings, desk: Desk) -> tuple[Start, ...]:
-        """All starts, the best first; those that an interrupted run has finished are taken from the folder."""
+    def find(self, small: Particles, settings: AbinitioSettings, desk: Desk) -> Search:
+        """The search; how far an interrupted run had come with its starts is taken from the folder."""
         folder = desk.folder / STARTS
         folder.mkdir(exist_ok=True)
-        kept = [state_path(folder, number) for number in range(settings.starts)]
-        finished = tuple(load_state(path, Start) for path in kept if path.is_file())
-        with workers_of(self) as workers:
+        known = tuple(load_state(path, Start) for path in sorted(folder.glob("start*.npz")))
+        with workers_of(self, local=ProcessWorkers) as workers:
             return abinitio(
                 small,
                 settings,
-                finished=finished,
+                known=known,
                 workers=workers,
                 progress=desk.progress("random starts"),
-                on_start=partial(keep_start, folder=folder),
+                on_start=partial(keep_start, folder=folder, settings=settings),
             )
 
     # --- what comes of it ---
 
-    def save(self, starts: Sequence[Start], particles: Particles, pixel_size: float, folder: Path) -> None:
-        """The best start on the grid of the particles, all starts on that of the search."""
+    def save(self, search: Search, particles: Particles, pixel_size: float, folder: Path) -> None:
+        """The best start on the grid of the particles, all starts as far as they came on that of the search."""
         assert particles.images is not None
         box, own = particles.images.shape[-1], particles.pixel_size
-        for number, volume in enumerate(starts[0].maps, start=1):
+        for number, volume in enumerate(search.best.maps, start=1):
             # Projections are sums over voxels: the same image needs less in each of smaller ones.
             full = resampled_map(volume, pixel_size, box, own) * np.float32(own / pixel_size)
             label = f"vitreous ab-initio map {number} of {self.classes}"
             write_volume(class_folder(folder, number, self.classes) / MAP, Volume(full, own), label=label)
-        for start in starts:
+        for start in (*search.finished, *search.left):
             for number, volume in enumerate(start.maps, start=1):
                 name = f"start{start.number + 1}" + (f"_class{number}" if self.classes > 1 else "")
                 write_volume(
@@ -195,14 +182,12 @@ class Abinitio(ClusterOptions, ParticleInput):
         particles: Particles,
         small: Particles,
         settings: AbinitioSettings,
-        starts: Sequence[Start],
-        agreement: StartAgreement,
+        search: Search,
     ) -> Outcome:
         assert particles.images is not None and small.images is not None
         box, working = particles.images.shape[-1], small.images.shape[-1]
-        outcome = Outcome(
-            abinitio_findings(len(particles), len(small), working, small.pixel_size, settings, starts, agreement)
-        )
+        outcome = Outcome(abinitio_findings(len(particles), len(small), working, small.pixel_size, settings, search))
+        starts = (*search.finished, *search.left)
         outcome.title = f"Ab-initio map of {self.particles.name}"
         outcome.subtitle = (
             f"{len(particles):,} particles, {self.symmetry}, {box} px of {particles.pixel_size:.4g} Å, {len(starts)} random "
@@ -210,23 +195,21 @@ class Abinitio(ClusterOptions, ParticleInput):
             + ("" if self.classes == 1 else f", {self.classes} classes")
         )
         outcome.headline = HEADLINE
-        outcome.warnings = [*abinitio_warnings(starts, agreement), *header_warning(particles)]
+        outcome.warnings = [*abinitio_warnings(search), *header_warning(particles)]
         outcome.inputs = stacks_of(particles)
         outcome.tables = {
             "start": [start.number + 1 for start in starts],
+            "start_iterations": [len(start.evidence) for start in starts],
             "score": [start.score for start in starts],
             "score_error": [start.score_error for start in starts],
-            "agreement": agreement.matrix,
+            "agreement": search.agreement.correlation,
             "pixel_size_angstrom": particles.pixel_size,
         }
-        outcome.sections = abinitio_sections(outcome, small.pixel_size, settings, starts, agreement)
+        outcome.sections = abinitio_sections(outcome, small.pixel_size, settings, search)
         return outcome
 
 
-def state_path(folder: Path, number: int) -> Path:
-    return folder / f"start{number + 1}.npz"
-
-
-def keep_start(start: Start, *, folder: Path) -> None:
-    """Keep a finished start, which an interrupted run need not make again."""
-    save_state(state_path(folder, start.number), start)
+def keep_start(start: Start, *, folder: Path, settings: AbinitioSettings) -> None:
+    """Keep a start that is half-way or finished, which an interrupted run need not make again."""
+    name = f"start{start.number + 1}" + ("" if len(start.evidence) == settings.iterations else "_half")
+    save_state(folder / f"{name}.npz", start)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from vitreous.alignment.abinitio import AbinitioSettings, Start
-from vitreous.alignment.start_agreement import AGREE, StartAgreement
+from vitreous.alignment.abinitio import AbinitioSettings, Search, Start
+from vitreous.alignment.start_agreement import AGREE
 from vitreous.jobs.job import Finding
 
 HEADLINE = ("score", "starts_agreeing", "best_agreement", "hand")
@@ -17,11 +15,10 @@ def abinitio_findings(
     box: int,
     pixel_size: float,
     settings: AbinitioSettings,
-    starts: Sequence[Start],
-    agreement: StartAgreement,
+    search: Search,
 ) -> list[Finding]:
     """Every number that is printed; `count` particles in the file, `used` of them, on `box` pixels of `pixel_size` angstrom."""
-    best = starts[0]
+    best = search.best
     return [
         Finding(
             "score",
@@ -38,7 +35,7 @@ def abinitio_findings(
             "",
             "Whether the score is above 0 by three standard errors.",
         ),
-        *agreement_findings(starts, agreement, settings),
+        *agreement_findings(search, settings),
         Finding(
             "best_start",
             "best start",
@@ -84,18 +81,26 @@ def abinitio_findings(
     ]
 
 
-def agreement_findings(starts: Sequence[Start], agreement: StartAgreement, settings: AbinitioSettings) -> list[Finding]:
+def agreement_findings(search: Search, settings: AbinitioSettings) -> list[Finding]:
     """How many starts found the map of the best one."""
-    same = len(agreement.with_best)
-    others = [pair.correlation for pair in agreement.pairs if pair.first == 0]
+    agreement, finished, left = search.agreement, len(search.finished), len(search.left)
+    others = [pair.correlation for pair in agreement.pairs]
     return [
-        Finding("starts", "starts", len(starts), "", "Random starts that were made, each to the end."),
+        Finding(
+            "starts",
+            "starts",
+            finished + left,
+            "",
+            f"Random starts that were made, of {settings.starts} at most: {finished} to the end, {left} left half-way because others of their round scored higher. "
+            "No more are made once two have found one map.",
+        ),
         Finding(
             "starts_agreeing",
             "starts that agree",
-            same,
-            f"of {len(starts)}",
-            f"Starts whose map is that of the best one, itself included: mean FSC of {AGREE:g} or more after turning, shifting and mirroring.",
+            len(agreement.with_best),
+            f"of {finished}",
+            f"Of the starts made to the end, those whose map is that of the best one, itself included: mean FSC of {AGREE:g} or more after turning, shifting and "
+            "mirroring, and a score less than three standard errors below.",
         ),
         Finding(
             "best_agreement",
@@ -124,32 +129,32 @@ def class_findings(best: Start) -> list[Finding]:
     ]
 
 
-def abinitio_warnings(starts: Sequence[Start], agreement: StartAgreement) -> list[str]:
+def abinitio_warnings(search: Search) -> list[str]:
     """What must not be overlooked, a sentence or two each."""
-    best, found = starts[0], []
+    best, found = search.best, []
     if not best.shows_signal:
         found.append(
             f"No better than noise: the best map explains particles that had no part in it by {best.score:.2f} ± {best.score_error:.2f} nat an image, "
             "and images without any particle give as much. The map is made of noise: do not refine against it. The images may hold no particle, "
             "or their CTFs, contrast or --diameter are wrong."
         )
-    if len(starts) == 1:
+    if len(search.finished) == 1:
         found.append(
-            "There is one start only: nothing tells whether another one would have found the same map. Give --starts 3."
+            "There is one start only: nothing tells whether another one would have found the same map. Give --starts 4."
         )
-    if agreement.disagree:
-        closest = max(pair.correlation for pair in agreement.pairs if pair.first == 0)
+    if search.agreement.disagree:
+        closest = max(search.agreement.pairs, key=lambda pair: pair.correlation)
+        behind = ", but its score lags behind" if closest.correlation >= AGREE else ""
         found.append(
-            f"The starts disagree: no other of the {len(starts)} found the map of the best one (start {best.number + 1}; mean FSC with the next "
-            f"{closest:.2f}, the same map has {AGREE:g} or more), and its hand is undetermined. {lead(starts)} "
-            "Give more --starts or --iterations, and look at all maps in starts/ before going on."
+            f"The starts disagree: no other of the {len(search.finished)} that were made to the end found the map of the best one (start {best.number + 1}; "
+            f"mean FSC with the most similar {closest.correlation:.2f}{behind}; the same map has {AGREE:g} or more), and its hand is undetermined. "
+            f"{lead(*search.finished[:2])} Give more --starts or --iterations, and look at all maps in starts/ before going on."
         )
     return found
 
 
-def lead(starts: Sequence[Start]) -> str:
+def lead(best: Start, second: Start) -> str:
     """How far the best start leads."""
-    best, second = starts[:2]
     ahead, error = best.score - second.score, best.score_error
     if ahead > 3 * error:
         return f"Its score is ahead by {ahead:.2f} nat, which speaks for it."

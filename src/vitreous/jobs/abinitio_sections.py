@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vitreous.alignment.abinitio import AbinitioSettings, Start
+from vitreous.alignment.abinitio import AbinitioSettings, Search, Start
 from vitreous.alignment.start_agreement import AGREE, StartAgreement
 from vitreous.jobs.abinitio_findings import HEADLINE
 from vitreous.jobs.curves import Series, line_plot
@@ -28,15 +28,19 @@ def abinitio_sections(
     outcome: Outcome,
     pixel_size: float,
     settings: AbinitioSettings,
-    starts: Sequence[Start],
-    agreement: StartAgreement,
+    search: Search,
 ) -> list[Section]:
     """Everything after the headline; the maps have voxels of `pixel_size` angstrom."""
     numbers = outcome.numbers([finding.key for finding in outcome.findings if finding.key not in HEADLINE])
     return [
-        Section("The map", MAP_TEXT, figures=best_figures(starts[0], pixel_size), numbers=numbers),
-        Section("The starts", STARTS_TEXT, figures=start_figures(starts, agreement), tables=tables(starts, agreement)),
-        Section("How they came about", EVIDENCE_TEXT, figures=[evidence_figure(starts)], sources=SOURCES),
+        Section("The map", MAP_TEXT, figures=best_figures(search.best, pixel_size), numbers=numbers),
+        Section("The starts", STARTS_TEXT, figures=start_figures(search), tables=[starts_table(search)]),
+        Section(
+            "How they came about",
+            EVIDENCE_TEXT,
+            figures=[evidence_figure((*search.finished, *search.left))],
+            sources=SOURCES,
+        ),
     ]
 
 
@@ -45,8 +49,9 @@ MAP_TEXT = (
     "to begin a refinement with, not a result. Its hand is undetermined."
 )
 STARTS_TEXT = (
-    "Each start began with particles in random orientations, and drew its particles by itself. What several of them found, the images hold; what one "
-    "found alone may be a dead end. Below, each is laid over the best one: turned, moved, and mirrored where that fits better."
+    "Each start began with particles in random orientations, and drew its particles by itself. Half-way the better ones of a round went on, and the others were left. "
+    "What several of them found, the images hold; what one found alone may be a dead end. Below, each that was made to the end is laid over the best one: turned, "
+    "moved, and mirrored where that fits better."
 )
 EVIDENCE_TEXT = (
     "In each iteration a fresh subset of the particles is compared with the maps in all orientations, and the maps are made anew from it and from the "
@@ -93,15 +98,15 @@ def slices_figure(volume: np.ndarray, caption: str, name: str, size: int) -> Fig
     )
 
 
-def start_figures(starts: Sequence[Start], agreement: StartAgreement) -> list[Figure]:
-    """Slices and projections of every start, laid over the best one."""
+def start_figures(search: Search) -> list[Figure]:
+    """Slices and projections of every start that was made to the end, laid over the best one."""
     figures = []
-    for row, start in enumerate(starts):
-        for number, volume in enumerate(laid_over_best(row, start, agreement), start=1):
+    for row, start in enumerate(search.finished):
+        for number, volume in enumerate(laid_over_best(row, start, search.agreement), start=1):
             name = f"start {start.number + 1}" + ("" if len(start.maps) == 1 else f", class {number}")
             caption = f"{name.capitalize()}: score {start.score:.2f} ± {start.score_error:.2g} nat"
             if row:
-                pair = agreement.pair(0, row)
+                pair = search.agreement.pair(row)
                 hand = ", mirrored" if pair.placements[number - 1].mirrored else ""
                 caption += f"; mean FSC with the best {pair.correlation:.2f}{hand}"
             figures.append(slices_figure(volume, caption + ".", name, SLICE_SIZE))
@@ -112,25 +117,30 @@ def laid_over_best(row: int, start: Start, agreement: StartAgreement) -> list[np
     """The maps of a start where they lie over the classes of the best one, in the order of these."""
     if row == 0:
         return list(start.maps)
-    pair = agreement.pair(0, row)
+    pair = agreement.pair(row)
     return [place(start.maps[other], placement) for other, placement in zip(pair.classes, pair.placements)]
 
 
-def tables(starts: Sequence[Start], agreement: StartAgreement) -> list[Table]:
-    """A row a start, the best first: score, and mean FSC with each other start."""
-    headings = (
-        "start",
-        "score (nat)",
-        "± (nat)",
-        "better than noise",
-        *(f"like start {start.number + 1}" for start in starts),
+def starts_table(search: Search) -> Table:
+    """A row a start, those made to the end first, the best of them at the top: score, and mean FSC with the best."""
+    headings = ("start", "iterations", "score (nat)", "± (nat)", "better than noise", "like the best")
+    alike = [None, *(round(pair.correlation, 2) for pair in search.agreement.pairs), *(None for _ in search.left)]
+    rows = [
+        [
+            start.number + 1,
+            len(start.evidence),
+            round(start.score, 2),
+            round(start.score_error, 2),
+            start.shows_signal,
+            like,
+        ]
+        for start, like in zip((*search.finished, *search.left), alike, strict=True)
+    ]
+    caption = (
+        "Those made to the end first, the best at the top. Scores half-way are at a coarser resolution, and lower. The last column: mean FSC after laying one over "
+        f"the other, either hand; {AGREE:g} or more is the same map."
     )
-    matrix, rows = agreement.matrix, []
-    for row, start in enumerate(starts):
-        alike = [None if row == column else round(float(matrix[row, column]), 2) for column in range(len(starts))]
-        rows.append([start.number + 1, round(start.score, 2), round(start.score_error, 2), start.shows_signal, *alike])
-    caption = f"The best first. The last columns: mean FSC after laying one over the other, either hand; {AGREE:g} or more is the same map."
-    return [Table(headings, rows, caption)]
+    return Table(headings, rows, caption)
 
 
 def evidence_figure(starts: Sequence[Start]) -> Figure:

@@ -1,7 +1,7 @@
 """Where the work of a job is done: in this process, in several on this machine, or on other machines."""
 
 # Annotations here are objects, not text: the command line would look their names up in the modules of the jobs that inherit them.
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -17,7 +17,7 @@ class ClusterOptions:
     Parameters
     ----------
     workers
-        How much is computed at the same time: threads, or with --cluster processes of one thread; by default one for each core.
+        How much is computed at the same time: threads (starts of abinitio: processes), or with --cluster processes of one thread; by default one for each core.
     cluster
         Where: local (processes on this machine), tcp://host:port (a Dask scheduler), or slurm (jobs that Dask's settings describe); by default in this process.
     """
@@ -44,17 +44,19 @@ def refuse_workers(workers: int | None, cluster: str | None) -> None:
 
 
 @contextmanager
-def workers_of(options: ClusterOptions) -> Iterator[Workers]:
+def workers_of(options: ClusterOptions, local: Callable[[int | None], Workers] = LocalWorkers) -> Iterator[Workers]:
     """The workers that the options of a job name, for as long as the block lasts.
 
         with workers_of(self) as workers:
             total = workers.sum_over(function, items, progress=desk.progress("stage"))
 
+    `local` makes those of this machine where no cluster is named: threads, or `ProcessWorkers`.
+
     Raises SettingsProblem if they cannot be had: no such cluster, nobody answers, Dask is not installed.
     """
     refuse_workers(options.workers, options.cluster)
     if options.cluster is None:
-        yield LocalWorkers(options.workers)
+        yield local(options.workers)
         return
     from vitreous.engine.distributed import dask_workers
 

@@ -106,7 +106,7 @@ def demo_sections(outcome: Outcome, outcomes: Outcomes, truths: Truths, scale: S
         particle_section(scale, folder),
         class_section(outcomes, scale),
         select_section(outcomes, truths),
-        start_section(outcomes, scale),
+        start_section(outcomes),
     ]
     commands = outcome.tables["commands"]
     steps = [
@@ -175,7 +175,10 @@ def step_words(outcomes: Outcomes, truths: Truths, scale: Scale) -> list[tuple[s
         ),
         ("classify in 2D", f"{value[CLASSES]['classes_used']} class averages"),
         ("select", f"{kept.found_count} kept, {kept.found_count - len(kept) or 'none'} of them noise"),
-        ("ab-initio map", f"{starts['starts_agreeing']} of {starts['starts']} random starts found the same map"),
+        (
+            "ab-initio map",
+            f"random starts that found one map: {starts['starts_agreeing']} of the {starts['starts']} made",
+        ),
         (
             "refine",
             f"{shown(comparison.resolution)} by the half maps, {shown(comparison.true_resolution)} against the truth{angle}",
@@ -277,12 +280,13 @@ def select_section(outcomes: Outcomes, truths: Truths) -> Section:
     return Section("6 · Selection", text, galleries=list(outcomes[SELECTED].sections[0].galleries))
 
 
-def start_section(outcomes: Outcomes, scale: Scale) -> Section:
+def start_section(outcomes: Outcomes) -> Section:
+    made = next(finding.value for finding in outcomes[INITIAL].findings if finding.key == "starts")
     text = (
-        f"A map from nothing. Each of {scale.starts} starts gave the particles random orientations, made the blob "
+        f"A map from nothing. Each of {made} starts gave the particles random orientations, made the blob "
         "that comes of it, compared particles with the blob from all "
         "sides, made it anew, and so on: what fits a little better is taken up, until a particle grows out of it. "
-        "A start can go astray. So several are made, and what "
+        "A start can go astray. So several are made, the better ones go on from half-way, and what "
         "they agree on is believed. Below they lie over each other, mirror images included: from projections alone "
         "nobody can tell a left from a right hand."
     )

@@ -43,8 +43,8 @@ MICROGRAPHS, CTF, PICKS, PARTICLES, CLASSES, SELECTED, INITIAL, REFINED = FOLDER
 class Scale:
     """How much the demonstration does.
 
-    `micrographs` with `particles` each; the `box` that images of a particle are reduced to, in pixels; `classes` and `iterations` of the 2D classification; random
-    `starts` for a first map, of `start_iterations` with `batch` particles; the finest HEALPix order of the refinement.
+    `micrographs` with `particles` each; the `box` that images of a particle are reduced to, in pixels; `classes` and `iterations` of the 2D classification; at
+    most `starts` random starts for a first map, of `start_iterations` with `batch` particles; the finest HEALPix order of the refinement.
     """
 
     micrographs: int
@@ -63,7 +63,7 @@ class Scale:
         return PIXEL_SIZE * CUT / self.box
 
 
-WHOLE = Scale(10, 60, 80, 12, 12, 3, 25, 100, 5)
+WHOLE = Scale(10, 60, 80, 12, 12, 4, 25, 100, 5)
 QUICK = Scale(4, 60, 48, 6, 10, 2, 20, 60, 4)
 
 

@@ -16,8 +16,10 @@ import pytest
 
 import vitreous.alignment.start_agreement as agreement_module
 import vitreous.jobs.abinitio as job_module
-from vitreous.alignment.abinitio import AbinitioSettings, Start, abinitio
+from vitreous.alignment.abinitio import AbinitioSettings, Search, Start, abinitio, ranked, rounds
+from vitreous.alignment.start_agreement import PairAgreement, StartAgreement, start_agreement
 from vitreous.cli import dispatch
+from vitreous.engine.processes import ProcessWorkers
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.geometry.rotations import random_rotations
 from vitreous.io.mrc import read_volume
@@ -49,17 +51,18 @@ def job(folder: Path, **options) -> Abinitio:
 
 
 class StandIn:
-    """In place of the search: start `i` finds `maps[i]` (on the grid of the particles) with `scores[i]`."""
+    """In place of the search: start `i` finds `maps[i]` (on the grid of the particles) with `scores[i]`; the last `left` of them go half the way."""
 
-    def __init__(self, maps: Sequence[np.ndarray], scores: Sequence[float], fails_at: int | None = None):
-        self.maps, self.scores, self.fails_at = maps, scores, fails_at
+    def __init__(self, maps: Sequence[np.ndarray], scores: Sequence[float], fails_at: int | None = None, left: int = 0):
+        self.maps, self.scores, self.fails_at, self.left = maps, scores, fails_at, left
         self.made: list[int] = []
         self.particles: Particles | None = None
         self.settings: AbinitioSettings | None = None
 
-    def __call__(self, particles, settings, *, finished=(), workers, progress, on_start) -> tuple[Start, ...]:
+    def __call__(self, particles, settings, *, known=(), workers, progress, on_start) -> Search:
         self.particles, self.settings = particles, settings
-        box, done = particles.images.shape[-1], {start.number: start for start in finished}
+        box, done = particles.images.shape[-1], {start.number: start for start in known}
+        finished = settings.starts - self.left
         for number in range(settings.starts):
             if number == self.fails_at:
                 raise KeyboardInterrupt
@@ -73,9 +76,21 @@ class StandIn:
                 for volume in np.atleast_1d(self.maps[number]).reshape(-1, BOX, BOX, BOX)
             ]
             share = np.linspace(0.6, 0.4, len(maps)) if len(maps) > 1 else np.ones(1)
-            done[number] = Start(number, np.stack(maps), share, np.arange(3.0) + number, self.scores[number], 0.5)
+            evidence = np.arange(float(settings.iterations if number < finished else settings.halfway)) + number
+            done[number] = Start(number, np.stack(maps), share, evidence, self.scores[number], 0.5)
             on_start(done[number])
-        return tuple(sorted(done.values(), key=lambda start: -start.score))
+        whole = ranked([done[number] for number in range(finished)])
+        agreement = start_agreement(
+            [start.maps for start in whole],
+            [start.score for start in whole],
+            whole[0].population,
+            particles.pixel_size,
+            least_score=whole[0].score - 1.5,
+            radius=settings.diameter / 2 / particles.pixel_size,
+            coarsest=settings.start_resolution,
+            finest=settings.end_resolution,
+        )
+        return Search(tuple(whole), tuple(done[number] for number in range(finished, settings.starts)), agreement)
 
 
 ALIGNED: dict[tuple, Placement] = {}
@@ -99,8 +114,8 @@ def search(monkeypatch, blob_map):
     """Puts a stand-in in place of the search; by default both starts find the map, the second its mirror image, turned."""
     turned = place(blob_map, Placement(random_rotations(1, np.random.default_rng(1))[0], np.ones(3), True, 1.0))
 
-    def put(maps=(blob_map, turned), scores=(8.0, 7.0), fails_at=None) -> StandIn:
-        stand_in = StandIn(maps, scores, fails_at)
+    def put(maps=(blob_map, turned), scores=(8.0, 7.0), fails_at=None, left=0) -> StandIn:
+        stand_in = StandIn(maps, scores, fails_at, left)
         monkeypatch.setattr(job_module, "abinitio", stand_in)
         return stand_in
 
@@ -139,9 +154,8 @@ def test_starts_that_agree_give_one_map_without_a_warning(folder, search, blob_m
     assert names == {"start1.mrc", "start2.mrc", "start1.npz", "start2.npz"}
     assert not (tmp_path / "out" / "particles.star").exists()
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert (
-        result["start"] == [1, 2] and result["agreement"][0][1] == result["agreement"][1][0] == found["best_agreement"]
-    )
+    assert result["start"] == [1, 2] and result["agreement"] == [1, found["best_agreement"]]
+    assert result["start_iterations"] == [3, 3]
 
 
 def test_the_best_start_is_the_result_whichever_it_was(folder, search, blob_map, other_map, tmp_path):
@@ -162,6 +176,17 @@ def test_starts_that_disagree_are_said_to(folder, search, blob_map, other_map, t
     assert "hand is undetermined" in warnings[0]
     search(maps=(blob_map, other_map), scores=(8.0, 2.0))
     assert "speaks for it" in run_job(job(folder), tmp_path / "ahead").warnings[0]
+
+
+def test_starts_that_were_left_are_shown_as_such(folder, search, blob_map, other_map, tmp_path):
+    search(maps=(blob_map, blob_map, other_map), scores=(8.0, 7.5, 3.0), left=1)
+    outcome = run_job(job(folder, starts=3), tmp_path / "out")
+    assert outcome.as_json()["starts"] == 3 and outcome.as_json()["start_iterations"] == [3, 3, 2]
+    assert outcome.as_json()["starts_agreeing"] == 2 and outcome.warnings == []
+    names = {path.name for path in (tmp_path / "out" / "starts").iterdir()}
+    assert {"start3.mrc", "start3_half.npz"} <= names and "start3.npz" not in names
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "1 left half-way" in page and "Start 3: score" not in page  # half a start is laid over nothing
 
 
 @pytest.mark.parametrize("score", [1.4, -5.0])
@@ -208,7 +233,7 @@ def test_the_report_shows_every_start(folder, search, tmp_path):
         "Start 1: score 8.00",
         "Start 2: score 7.00",
         "mirrored",
-        "like start 2",
+        "like the best",
         "Log evidence of the subsets",
         "undetermined",
     ):
@@ -348,19 +373,65 @@ def noise_of(particles: Particles) -> Particles:
     return replace(particles, pose=None, images=LoadedImages(noise.astype(np.float32)))
 
 
-def test_starts_are_repeatable_and_finished_ones_are_not_made_again(blob_particles):
+def made_by(particles: Particles, settings: AbinitioSettings, **options) -> tuple[Search, list[tuple[int, int]]]:
+    """The search, and what was made for it: (number, iterations), in order."""
+    made: list[tuple[int, int]] = []
+    found = abinitio(
+        particles, settings, on_start=lambda start: made.append((start.number, len(start.evidence))), **options
+    )
+    return found, made
+
+
+def same(one: Search, two: Search) -> bool:
+    pairs = zip((*one.finished, *one.left), (*two.finished, *two.left), strict=True)
+    return len(one.finished) == len(two.finished) and all(
+        a.number == b.number and a.score == b.score and np.array_equal(a.maps, b.maps) for a, b in pairs
+    )
+
+
+def test_two_of_a_round_go_all_the_way_and_what_is_known_is_not_made_again(blob_particles):
+    particles = replace(blob_particles, pose=None).rows(slice(0, 120))
+    settings = settings_of_blobs(starts=3, batch=40)
+    whole, made = made_by(particles, settings)
+    assert made[:3] == [(0, 2), (1, 2), (2, 2)] and {iterations for _, iterations in made[3:]} == {3}
+    assert len(made) == 5 and len(whole.finished) == 2 and len(whole.left) == 1
+    assert whole.best.score == max(start.score for start in whole.finished)
+    # Those go on that were the best half-way.
+    halves: list[Start] = []
+    abinitio(particles, settings, on_start=lambda start: halves.append(start))
+    best = sorted(halves[:3], key=lambda start: -start.score)
+    assert [start.number for start in best[:2]] == [number for number, _ in made[3:]]
+    assert best[2].number == whole.left[0].number
+    again, made = made_by(particles, settings, known=(halves[0], halves[2], halves[3]))
+    assert made == [(1, 2), (halves[4].number, 3)] and same(whole, again)
+
+
+def test_starts_in_processes_are_those_of_one_after_another(blob_particles):
     particles = replace(blob_particles, pose=None).rows(slice(0, 120))
     settings = settings_of_blobs(starts=2, batch=40)
-    made: list[int] = []
-    whole = abinitio(particles, settings, on_start=lambda start: made.append(start.number))
-    assert sorted(made) == [0, 1] and whole[0].score >= whole[1].score
-    first = next(start for start in whole if start.number == 0)
-    made.clear()
-    again = abinitio(particles, settings, finished=(first,), on_start=lambda start: made.append(start.number))
-    assert made == [1]
-    for one, two in zip(whole, again):
-        assert one.number == two.number and one.score == two.score
-        np.testing.assert_array_equal(one.maps, two.maps)
+    one, _ = made_by(particles, settings)
+    two, made = made_by(particles, settings, workers=ProcessWorkers(2))
+    assert made == [(0, 3), (1, 3)] and same(one, two)
+
+
+def test_rounds_go_on_until_a_second_start_has_found_the_map(blob_particles, monkeypatch):
+    """Whether starts agree is what `start_agreement` says; here it says so in the second round."""
+    import vitreous.alignment.abinitio as search_module
+
+    asked: list[list[float]] = []
+
+    def agreement(maps, scores, *numbers, least_score, **options) -> StartAgreement:
+        asked.append(list(scores))
+        alike = PairAgreement(0, 1, 0.9, (0,), (Placement(np.eye(3), np.zeros(3), False, 0.9),), scored=len(asked) > 1)
+        return StartAgreement((alike,))
+
+    monkeypatch.setattr(search_module, "start_agreement", agreement)
+    particles = replace(blob_particles, pose=None).rows(slice(0, 80))
+    found, made = made_by(particles, settings_of_blobs(starts=12, batch=20, iterations=2))
+    assert [len(group) for group in rounds(12)] == [4, 4, 4] and [len(group) for group in rounds(6)] == [4, 2]
+    assert {number for number, _ in made} == set(range(8))  # no third round
+    assert len(found.finished) == 4 and len(found.left) == 4 and len(asked) == 2
+    assert asked[1] == sorted(asked[1], reverse=True)
 
 
 def test_images_that_starts_are_scored_on_have_no_part_in_the_maps(blob_particles):
@@ -387,7 +458,7 @@ def test_too_few_particles_and_images_that_are_no_numbers(blob_particles):
 def test_blobs_are_found_from_nothing(blob_particles, blob_map):
     """Up to hand, turn and shift: 900 images of a known map, poses unknown. A few subsets of 200 make a map as good as a few hundred noisy images can."""
     settings = settings_of_blobs(starts=1, iterations=12, batch=200, end_resolution=15.0)
-    best = abinitio(replace(blob_particles, pose=None, half_set=None), settings)[0]
+    best = abinitio(replace(blob_particles, pose=None, half_set=None), settings).best
     assert best.shows_signal
     placement = align_maps(best.maps[0], blob_map, shells=7, radius=13)
     curve = fourier_shell_correlation(place(best.maps[0], placement), blob_map, PIXEL_SIZE)
@@ -399,5 +470,5 @@ def test_blobs_are_found_from_nothing(blob_particles, blob_map):
 
 @pytest.mark.slow
 def test_noise_gives_a_score_of_noise(blob_particles):
-    best = abinitio(noise_of(blob_particles), settings_of_blobs(iterations=8, batch=200))[0]
+    best = abinitio(noise_of(blob_particles), settings_of_blobs(iterations=8, batch=200)).best
     assert best.score < 0 and not best.shows_signal
