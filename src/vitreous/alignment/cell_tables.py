@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.alignment.polar_images import shift_factors
 from vitreous.fourier.polar import PolarGrid
 
 if TYPE_CHECKING:
@@ -20,12 +19,11 @@ if TYPE_CHECKING:
 
 
 class CellTables:
-    """`slices` [p, k, r, h]: the references at each in-plane angle of a cell; `shift` [s, 2] (pixels)."""
+    """`slices` [p, k, r, h]: the references at each in-plane angle of a cell; `factors` [s, r, h]: those of its shifts (`shift_factors`)."""
 
-    def __init__(self, slices: Complex[np.ndarray, "p k r h"], grid: PolarGrid, shift: Float[np.ndarray, "s 2"]):
-        self.grid, self.shape = grid, (*slices.shape[:2], len(shift))
-        self.factors = shift_factors(grid, shift)
-        self.moved = (slices[:, :, None] * self.factors).reshape(-1, *grid.shape)
+    def __init__(self, slices: Complex[np.ndarray, "p k r h"], grid: PolarGrid, factors: Complex[np.ndarray, "s r h"]):
+        self.grid, self.shape, self.factors = grid, (*slices.shape[:2], len(factors)), factors
+        self.moved = (slices[:, :, None] * factors).reshape(-1, *grid.shape)
         self.power = (np.real(slices) ** 2 + np.imag(slices) ** 2).reshape(-1, *grid.shape)
 
     def cross(self, data: Complex[np.ndarray, "c r h"]) -> Float[np.ndarray, "c p k s"]:

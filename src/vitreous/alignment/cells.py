@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jaxtyping import Complex, Float, Int
 
 # Cells that are compared in one go: their rows are a few tens of megabytes.
-CELLS_AT_A_TIME = 256
+CELLS_AT_A_TIME = 512
 # A cell whose posterior is below this adds nothing to the averages that could be seen; nor does one below this part of an even posterior, where many
 # cells together are an image that could be anywhere.
 LEAST_WEIGHT, LEAST_OF_EVEN = 1e-3, 0.5
@@ -112,6 +112,7 @@ class CellMatching:
 
     def __init__(self, images: WeightedImages, views: Views, steps: Steps, home: Float[np.ndarray, "n 2"]):
         self.images, self.views, self.steps, self.home = images, views, steps, home
+        self._last: tuple[np.ndarray, CellTables] | None = None
 
     def blocks(self, cells: Cells) -> Iterator[Block]:
         """The table of each block of cells with one view."""
@@ -140,8 +141,15 @@ class CellMatching:
         return self.tables(block.views).gathered(data, power, block.table[seen]), part.image
 
     def tables(self, children: Int[np.ndarray, " k"]) -> CellTables:
-        grid = self.images.grid
-        return CellTables(self.views.slices(children, self.steps.psi, grid), grid, self.steps.shift)
+        """The references of cells with these children; kept until others are asked for, because blocks of one view follow one another."""
+        if self._last is None or not np.array_equal(self._last[0], children):
+            slices = self.views.slices(children, self.steps.psi, self.images.grid)
+            self._last = children, CellTables(slices, self.images.grid, self.factors)
+        return self._last[1]
+
+    @cached_property
+    def factors(self) -> Complex[np.ndarray, "s r h"]:
+        return shift_factors(self.images.grid, self.steps.shift)
 
     def rows(self, cells: Cells) -> tuple[Complex[np.ndarray, "c r h"], Float[np.ndarray, "c r h"]]:
         """Data and power of the cells' images, turned and moved to the middles of the cells."""
@@ -157,7 +165,7 @@ class CellMatching:
 
         data = turned(images.data[cells.image], -cells.psi, grid.band)
         each = np.arange(len(cells))
-        turned_and_moved(data, each, np.zeros_like(each), factors, number, data)
+        turned_and_moved(pairs(data), each, np.zeros_like(each), pairs(factors), number, pairs(data))
         return data, turned_power(images.power[cells.image], -cells.psi)
 
     @cached_property
@@ -194,9 +202,14 @@ class Circles:
         half = factors.shape[-1]
         data = np.empty((len(image), *factors.shape[1:]), dtype=self._data.dtype)
         power = np.empty(data.shape, dtype=self._power.dtype)
-        turned_and_moved(self._data, image, points % (2 * half), factors, number, data)
+        turned_and_moved(pairs(self._data), image, points % (2 * half), pairs(factors), number, pairs(data))
         turned_powers(self._power, image, points % half, power)
         return data, power
+
+
+def pairs(values: Complex[np.ndarray, "... h"]) -> Float[np.ndarray, "... h2"]:
+    """The same memory as (real, imaginary) pairs."""
+    return values.view(np.float32)
 
 
 def turned(

@@ -40,7 +40,8 @@ def listed(blocks: list[Block], cells: Cells, matching: CellMatching) -> Entries
         twist = matching.views.twist(block.views)
         per_cell = block.table.max(axis=(1, 2, 3))
         least = np.minimum(LEAST_LISTED, per_cell).astype(np.float32)
-        c, p, k, s = np.nonzero(block.table >= least[:, None, None, None])
+        flat = np.flatnonzero(block.table >= least[:, None, None, None])
+        c, p, k, s = np.unravel_index(flat, block.table.shape)
         number = block.cells[c]
         psi = cells.psi[number] + steps.psi[p]
         # A shift of the whole table is one of the reference before it is turned; one of a cell is in the frame of the cell.

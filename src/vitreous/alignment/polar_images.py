@@ -133,7 +133,8 @@ def read_polar_images(
     group = single_group(particles)
     pixels = particles.images.read(slice(None))
     check_pixels(pixels, particles)
-    pixels = masked_about(pixels, -origin, settings.radius) / norm.astype(np.float32)[:, None, None]
+    pixels = masked_about(pixels, -origin, settings.radius)
+    pixels /= norm.astype(np.float32)[:, None, None]
     kx, ky = recorded_frequencies(grid, group)
     points = np.stack([kx.ravel(), ky.ravel()], axis=-1)
     values = transform_at(pixels, points / grid.box, eps=EPS, threads=1).reshape(len(pixels), *grid.shape)
@@ -183,17 +184,12 @@ def _phases(points: np.ndarray, shift: np.ndarray, grid: PolarGrid) -> np.ndarra
 
 def masked_about(images: Float[np.ndarray, "n y x"], centre: Float[np.ndarray, "n 2"], radius: float) -> np.ndarray:
     """Images less their background (the mean beyond the disc), times a soft disc of `radius` pixels about `centre` (x, y from the origin)."""
-    size = images.shape[-1]
-    place = (np.arange(size) - size // 2).astype(np.float32)
-    dx = (place[None] - centre[:, :1].astype(np.float32)) ** 2
-    dy = (place[None] - centre[:, 1:].astype(np.float32)) ** 2
-    distance = np.sqrt(dy[:, :, None] + dx[:, None, :])
-    ramp = np.clip((distance - np.float32(radius)) / np.float32(MASK_EDGE), 0, 1)
-    outside = ramp >= 1
-    count = np.maximum(outside.sum(axis=(1, 2)), 1)
-    background = (images * outside).sum(axis=(1, 2)) / count
-    disc = 0.5 + 0.5 * np.cos(np.float32(np.pi) * ramp)
-    return (images - background[:, None, None].astype(np.float32)) * disc
+    from vitreous.reconstruction.insertion_kernel import mask_discs
+
+    middle = np.asarray(centre, dtype=np.float64) + images.shape[-1] // 2
+    masked = np.empty(images.shape, dtype=np.float32)
+    mask_discs(images, middle[:, 0], middle[:, 1], float(radius), MASK_EDGE, masked)
+    return masked
 
 
 def disc_area(radius: float) -> float:

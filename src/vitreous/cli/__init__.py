@@ -171,6 +171,9 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(
         signal.SIGTERM, signal.default_int_handler
     )  # being told to stop is being interrupted: clean up and go
+    from vitreous.engine.allocation import keep_freed_memory
+
+    keep_freed_memory()
     sys.exit(dispatch(arguments))
 
 

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, BinaryIO, TypeVar
 
+from vitreous.engine.allocation import keep_freed_memory
 from vitreous.engine.local import Progress
 from vitreous.engine.single_thread import SingleThread
 from vitreous.engine.workers import IN_FLIGHT_PER_WORKER, LocalWorkers, OrderedWorkers, available_cores, in_order
@@ -166,6 +167,7 @@ def _end_when_left_alone(parent: int) -> None:
 def main() -> None:
     """What each process runs. An interruption of the command is for the process that began it to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_freed_memory()
     threading.Thread(target=_end_when_left_alone, args=(int(sys.argv[1]),), daemon=True).start()
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints must not stand between the answers

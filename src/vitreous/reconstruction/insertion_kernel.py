@@ -11,7 +11,7 @@ import numba
 import numpy as np
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 def mask_discs(images, centre_x, centre_y, radius, edge, masked):
     """Keep a soft disc around each particle: `masked = (image - background) * disc`.
 
