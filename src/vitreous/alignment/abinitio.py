@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -28,8 +28,8 @@ from vitreous.alignment.map_sums import MapSums
 from vitreous.alignment.pose_matching import PoseSearch
 from vitreous.alignment.refine3d import FINEST_SHIFT, Task
 from vitreous.alignment.refinement import Refinement, RefineSettings
+from vitreous.alignment.settings import AlignmentSettings
 from vitreous.alignment.start_agreement import StartAgreement, start_agreement
-from vitreous.conventions import Contrast
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
 from vitreous.errors import DataProblem, SettingsProblem
@@ -56,7 +56,7 @@ LEAST_PARTICLES = 2 * ONE_IN
 
 
 @dataclass(frozen=True)
-class AbinitioSettings:
+class AbinitioSettings(AlignmentSettings):
     """How a first map is found. Angstrom, radian.
 
     At most `starts` independent random starts of `iterations` each, on `batch` particles for each map at a time. The band opens from `start_resolution` to
@@ -64,24 +64,17 @@ class AbinitioSettings:
     """
 
     symmetry: str = "C1"
-    classes: int = 1
     starts: int = 12
     iterations: int = 80
     batch: int = 100
-    diameter: float = 200.0
     start_resolution: float = 40.0
     end_resolution: float = 20.0
     order: int = 2
-    shift_range: float = 20.0
-    shift_step: float = 4.0
-    use_ctf: bool = True
-    contrast: Contrast = Contrast.INVERTED
-    seed: int = 0
+
+    counts: ClassVar[tuple[str, ...]] = (*AlignmentSettings.counts, "starts", "batch")
 
     def __post_init__(self) -> None:
-        for name in ("classes", "starts", "iterations", "batch"):
-            if getattr(self, name) < 1:
-                raise SettingsProblem(f"{getattr(self, name)} {name}", "at least 1")
+        super().__post_init__()
         if not self.end_resolution < self.start_resolution:
             raise SettingsProblem(
                 f"a band from {self.start_resolution:g} to {self.end_resolution:g} angstrom",
@@ -367,7 +360,7 @@ class RandomStart:
         )
         grid = task.grid(min(compared + 2, task.nyquist))
         # One after another: blocks of so few particles are too small to be worth a thread.
-        return LocalWorkers(1).sum_over(task.matching(state, grid, search), task.chunks(rows))
+        return LocalWorkers(1).sum_over(task.matching(state, grid, search), task.pieces(rows))
 
 
 def mixed(before: MapSums, now: MapSums, gamma: float) -> MapSums:

@@ -17,15 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.alignment.assignment import Assignment
-from vitreous.alignment.class_matching import chunk_rows
 from vitreous.alignment.classification import Classification, ClassifySettings
+from vitreous.alignment.masked_particles import MaskedParticles
 from vitreous.alignment.polar_images import ImageSettings, PolarImages, power_spectra, read_polar_images
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
-from vitreous.fourier.polar import PolarGrid, angular_spectrum, from_angular_spectrum, polar_grid
+from vitreous.fourier.polar import PolarGrid, angular_spectrum, from_angular_spectrum
 from vitreous.model.particles import Particles
-from vitreous.model.table import Table
-from vitreous.reconstruction.direct_inversion import MASK_EDGE
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -48,26 +46,19 @@ def class_agreement(
 
     Rings go as far as any average has more signal than noise. 0 for a particle without a class, or alone in it.
     """
-    assert particles.images is not None
     workers = workers or LocalWorkers()
-    box, pixel_size = particles.images.shape[-1], particles.pixel_size
-    radius = settings.diameter / 2 / pixel_size - MASK_EDGE / 2
+    seen = MaskedParticles.seen(particles, settings)
     shown = int(np.flatnonzero((state.signal_to_noise > 1).any(axis=0)).max(initial=INNERMOST))
-    grid = polar_grid(box, max(INNERMOST, shown), extent=2 * (radius + MASK_EDGE))
-    group = particles.optics_index.astype(int)
+    grid = seen.grid(max(INNERMOST, shown))
+    noise = state.noise[:, 1 : grid.last + 1]
     posed = PosedImages(
-        replace(particles, table=Table(), blocks={}, pose=None),
-        grid,
-        state.noise[:, 1 : grid.last + 1],
-        group,
-        ImageSettings(radius, settings.use_ctf, settings.contrast),
-        state.assignment,
+        replace(seen.particles, pose=None), grid, noise, seen.noise_group, seen.images, state.assignment
     )
     result = np.zeros((len(particles), grid.shape[0]))
-    seen = np.flatnonzero(state.assignment.class_index >= 0)
-    if not len(seen):
+    classified = np.flatnonzero(state.assignment.class_index >= 0)
+    if not len(classified):
         return result
-    chunks = chunk_rows(group, CHUNK, seen)
+    chunks = seen.chunks(CHUNK, classified)
     totals = workers.sum_over(
         Totalling(posed, len(state.averages)), chunks, progress=lambda done, total: progress(done, 2 * total)
     )

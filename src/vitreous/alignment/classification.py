@@ -8,42 +8,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.alignment.assignment import Assignment
-from vitreous.conventions import Contrast
-from vitreous.errors import SettingsProblem
+from vitreous.alignment.settings import AlignmentSettings
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
 @dataclass(frozen=True)
-class ClassifySettings:
+class ClassifySettings(AlignmentSettings):
     """How particles are classified in two dimensions. Angstrom, radian.
 
-    `diameter` of the circular mask. `psi_step`: in-plane angles are at most this far apart. Origins within `shift_range`
-    of the present one are searched on a grid of `shift_step`, first at twice that step. `tau_fudge` multiplies the power of the signal that
+    `psi_step`: in-plane angles are at most this far apart. Origins are searched first at twice `shift_step`. `tau_fudge` multiplies the power of the signal that
     regularises each shell. `finest`: resolution beyond which the images are not compared (None: as far as they go). `exact`: all alternatives at
     full band, otherwise the coarse pass prunes. `batch`: particles per mini-batch of the online mode, None: all particles in each iteration.
     """
 
     classes: int = 50
     iterations: int = 25
-    diameter: float = 200.0
     psi_step: float = float(np.deg2rad(6.0))
-    shift_range: float = 20.0
-    shift_step: float = 4.0
     tau_fudge: float = 2.0
     finest: float | None = None
     exact: bool = False
     batch: int | None = None
-    use_ctf: bool = True
-    contrast: Contrast = Contrast.INVERTED
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise SettingsProblem(f"{self.classes} classes", "at least 1")
-        if self.iterations < 1:
-            raise SettingsProblem(f"{self.iterations} iterations", "at least 1")
 
 
 @dataclass(frozen=True)

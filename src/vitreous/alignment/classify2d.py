@@ -13,20 +13,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.alignment.assignment import Assignment, unassigned
+from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.class_averages import LEAST_SNR, maximised, reseeded
-from vitreous.alignment.class_matching import ClassMatching, ClassSearch, ClassViews, chunk_rows
+from vitreous.alignment.class_matching import ClassMatching, ClassSearch, ClassViews
 from vitreous.alignment.class_sums import ClassSums
 from vitreous.alignment.classification import Classification, ClassifySettings
-from vitreous.alignment.noise_start import NoiseStart, NoiseStartSums
-from vitreous.alignment.polar_images import ImageSettings, disc_area
+from vitreous.alignment.masked_particles import MaskedParticles
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
 from vitreous.errors import DataProblem
-from vitreous.fourier.polar import PolarGrid, polar_grid, to_polar, whole_turns
+from vitreous.fourier.polar import PolarGrid, to_polar, whole_turns
 from vitreous.model.particles import Particles
-from vitreous.model.table import Table
-from vitreous.reconstruction.direct_inversion import MASK_EDGE
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -75,66 +72,42 @@ def classify2d(
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(MaskedParticles):
     """The particles and what does not change from iteration to iteration."""
 
-    particles: Particles
     settings: ClassifySettings
-    radius: float
-    group: Int[np.ndarray, " n"]
     half: Int[np.ndarray, " n"]
-    origin: Float[np.ndarray, "n 2"]
 
     @staticmethod
     def of(particles: Particles, settings: ClassifySettings) -> Task:
         """Checks the particles and settles what the settings leave open."""
-        if particles.images is None:
-            raise DataProblem("particles without images", "a file with image names")
-        count, box = len(particles), particles.images.shape[-1]
+        count = len(particles)
         if count < settings.classes:
             raise DataProblem(
                 f"{count} particles for {settings.classes} classes",
                 "at least as many particles as classes",
                 "give fewer --classes",
             )
-        radius = settings.diameter / 2 / particles.pixel_size - MASK_EDGE / 2
-        if not 2 <= radius <= box / 2:
-            raise DataProblem(
-                f"a mask of {settings.diameter:g} angstrom for a box of {box * particles.pixel_size:.0f}",
-                f"between {(4 + MASK_EDGE) * particles.pixel_size:.0f} and {box * particles.pixel_size:.0f} angstrom",
-                "give the particle's --diameter",
-            )
+        seen = MaskedParticles.seen(particles, settings)
+        seen = replace(seen, particles=replace(seen.particles, pose=None))
         half = np.random.default_rng([settings.seed, 1]).permutation(np.arange(count) % 2)
-        origin = np.zeros((count, 2)) if particles.pose is None else particles.pose.shift / particles.pixel_size
-        lean = replace(particles, table=Table(), blocks={}, pose=None)
-        return Task(lean, settings, radius, particles.optics_index.astype(int), half, origin)
-
-    @property
-    def box(self) -> int:
-        assert self.particles.images is not None
-        return self.particles.images.shape[-1]
-
-    @property
-    def images(self) -> ImageSettings:
-        return ImageSettings(self.radius, self.settings.use_ctf, self.settings.contrast)
+        return Task(**vars(seen), settings=settings, half=half)
 
     @property
     def last_ring(self) -> int:
         """The finest ring that is ever compared."""
-        nyquist = (self.box + 1) // 2 - 1
         finest = self.settings.finest
-        return nyquist if finest is None else int(np.clip(self.ring_of(finest), 4, nyquist))
-
-    def ring_of(self, resolution: float) -> float:
-        return self.box * self.particles.pixel_size / resolution
-
-    def grid(self, last: int) -> PolarGrid:
-        return polar_grid(self.box, last, extent=2 * (self.radius + MASK_EDGE), turns=self.coarse_turns)
+        return self.nyquist if finest is None else int(np.clip(self.width / finest, 4, self.nyquist))
 
     @property
-    def coarse_turns(self) -> int:
+    def turns(self) -> int:
         """In-plane angles of the coarse pass, two steps apart, at least."""
         return max(2, int(np.ceil(np.pi / self.settings.psi_step - 1e-6)))
+
+    @property
+    def first_ring(self) -> float:
+        """The finest ring of the first iteration."""
+        return self.width / (self.settings.diameter * FIRST_BAND)
 
     def search(self, grid: PolarGrid) -> ClassSearch:
         """What is compared on these rings."""
@@ -143,7 +116,7 @@ class Task:
         # Half of a coarse turn moves the rim of the particle by less than a resolution element of the coarse pass.
         coarse = np.pi * self.box / (2 * self.radius * settings.psi_step)
         return ClassSearch(
-            2 * whole_turns(grid.angles, self.coarse_turns),
+            2 * whole_turns(grid.angles, self.turns),
             settings.shift_range / size,
             settings.shift_step / size,
             max(settings.shift_range / size / 2, 0.5),
@@ -160,29 +133,23 @@ class Task:
 
     def start(self, workers: Workers) -> Classification:
         """Averages of random subsets, unaligned, at low resolution; noise and norms from the images themselves."""
-        grid = self.grid((self.box + 1) // 2 - 1)
         count, classes = len(self.particles), self.settings.classes
         chosen = np.random.default_rng([self.settings.seed, 0]).permutation(np.arange(count) % classes)
-        reading = NoiseStart(self.particles, grid, self.images, self.group, chosen, classes, self.origin)
-        sums: NoiseStartSums = workers.sum_over(reading, chunk_rows(self.group, CHUNK))
-        averages = sums.averages(grid, self.radius, self.ring_of(self.settings.diameter * FIRST_BAND))
-        assignment = unassigned(count)
-        norm = np.ones(count)
-        norm[sums.rows] = sums.norm
-        noise = np.concatenate([sums.noise(grid, disc_area(self.radius) / self.box**2)], axis=1)
+        sums, noise, assignment = self.first_look(workers, CHUNK, chosen, classes)
+        grid = self.grid(self.nyquist)
         return Classification(
             0,
-            averages,
+            sums.averages(grid, self.radius, self.first_ring),
             np.full(classes, 1 / classes),
             np.full(classes, np.inf),
             np.full((classes, grid.shape[0] + 1), LEAST_SNR),
             noise,
-            replace(assignment, norm=norm),
+            assignment,
         )
 
     def last_of(self, state: Classification) -> int:
         """The finest ring that the next iteration compares: a little beyond what the averages show, and no more than the schedule opens."""
-        first = int(np.clip(np.ceil(self.ring_of(self.settings.diameter * FIRST_BAND)), 4, self.last_ring))
+        first = int(np.clip(np.ceil(self.first_ring), 4, self.last_ring))
         if state.iteration == 0:
             return first
         shown = int(np.flatnonzero((state.signal_to_noise > 1).any(axis=0)).max(initial=first))
@@ -199,16 +166,15 @@ class Task:
             ClassViews(to_polar(state.averages, grid).astype(np.complex64), state.population),
             grid,
             state.noise[:, rings],
-            self.group,
+            self.noise_group,
             self.half,
             self.images,
             self.search(grid),
-            self.origin,
+            self.home,
             state.assignment.norm,
         )
         rows = self.rows_of(state.iteration)
-        chunks = chunk_rows(2 * self.group + self.half, CHUNK, rows)
-        sums: ClassSums = workers.sum_over(matching, chunks, progress=progress)
+        sums: ClassSums = workers.sum_over(matching, self.chunks(CHUNK, rows, half=self.half), progress=progress)
         model = maximised(sums, grid, tau_fudge=settings.tau_fudge, radius=self.radius)
         averages = model.averages
         last = state.iteration + 1 == settings.iterations
@@ -216,7 +182,7 @@ class Task:
             least = max(1.5, EMPTY * len(rows) / settings.classes)
             averages = reseeded(averages, sums, grid, self.radius, least)
         noise = state.noise.copy()
-        noise[:, rings] = sums.noise.variance(grid.angles, disc_area(self.radius) / self.box**2)
+        noise[:, rings] = sums.noise.variance(grid.angles, self.disc)
         snr = np.full_like(state.signal_to_noise, LEAST_SNR)
         snr[:, 1 : grid.last + 1] = model.signal_to_noise
         snr[:, 0] = snr[:, 1]
@@ -240,7 +206,7 @@ class Task:
         """Mean over a sample of the log evidence over all alternatives less that over those which the coarse pass left."""
         sample = np.sort(np.random.default_rng([self.settings.seed, 3]).permutation(sums.rows)[:SAMPLE])
         whole = replace(matching, search=replace(matching.search, exact=True))
-        exact = workers.sum_over(whole, chunk_rows(2 * self.group + self.half, CHUNK, sample))
+        exact = workers.sum_over(whole, self.chunks(CHUNK, sample, half=self.half))
         pruned = np.zeros(len(self.particles))
         pruned[sums.rows] = sums.assignment.log_evidence
         return float((exact.assignment.log_evidence - pruned[exact.rows]).mean())
@@ -250,7 +216,7 @@ class Task:
         shown = snr[:, 1:] >= 1
         rings = np.where(shown.all(axis=1), snr.shape[1] - 1, shown.argmin(axis=1))
         with np.errstate(divide="ignore"):
-            resolution = self.box * self.particles.pixel_size / rings
+            resolution = self.width / rings
         return np.where(mass < 1, np.inf, resolution)
 
 

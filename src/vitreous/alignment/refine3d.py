@@ -9,29 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.alignment.assignment import Assignment, unassigned
-from vitreous.alignment.class_matching import chunk_rows
+from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.map_averages import MapModel, low_passed, maximised_maps
 from vitreous.alignment.map_sums import MapSums
-from vitreous.alignment.noise_start import NoiseStart, NoiseStartSums
-from vitreous.alignment.polar_images import ImageSettings, disc_area
+from vitreous.alignment.masked_particles import MaskedParticles
 from vitreous.alignment.pose_matching import PoseMatching, PoseSearch
 from vitreous.alignment.refinement import Refinement, RefineSettings, RefineStep
 from vitreous.engine.local import Progress, silent
 from vitreous.engine.workers import LocalWorkers, Workers
-from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.errors import DataProblem
 from vitreous.fourier.filters import soft_sphere
-from vitreous.fourier.polar import PolarGrid, polar_grid
+from vitreous.fourier.polar import PolarGrid
 from vitreous.geometry.orientation_grid import mean_spacing_deg
 from vitreous.geometry.rotations import angular_distance, matrix_from_euler, matrix_from_rotation_vector
 from vitreous.geometry.symmetry import PointGroup, point_group
 from vitreous.model.particles import Particles
-from vitreous.model.table import Table
 from vitreous.reconstruction.direct_inversion import MASK_EDGE, split_symmetry
 from vitreous.reconstruction.fsc import HALF_MAPS
 from vitreous.reconstruction.projection import PADDING, FourierVolume, fourier_volume, padded_radius
@@ -90,14 +87,11 @@ def refine3d(
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(MaskedParticles):
     """The particles and what does not change from iteration to iteration."""
 
-    particles: Particles
     settings: RefineSettings
-    radius: float
     group: PointGroup
-    noise_group: Int[np.ndarray, " n"]
     micrograph: Int[np.ndarray, " n"]
     half: Int[np.ndarray, " n"]
     mask: Float[np.ndarray, "z y x"] | None
@@ -105,63 +99,26 @@ class Task:
     @staticmethod
     def of(particles: Particles, settings: RefineSettings, mask: np.ndarray | None = None) -> Task:
         """Checks the particles and settles what the settings leave open."""
-        if particles.images is None:
-            raise DataProblem("particles without images", "a file with image names")
-        count, box = len(particles), particles.images.shape[-1]
+        count = len(particles)
         if count < 2 * settings.classes:
             raise DataProblem(
                 f"{count} particles for {settings.classes} maps", "at least one in each half set and class"
             )
-        radius = settings.diameter / 2 / particles.pixel_size - MASK_EDGE / 2
-        if not 2 <= radius <= box / 2:
-            raise SettingsProblem(
-                f"a mask of {settings.diameter:g} angstrom for a box of {box * particles.pixel_size:.0f}",
-                f"between {(4 + MASK_EDGE) * particles.pixel_size:.0f} and {box * particles.pixel_size:.0f} angstrom",
-                "give the particle's --diameter",
-            )
+        seen = MaskedParticles.seen(particles, settings)
         half = particles.half_set
         if half is None:
             half = np.random.default_rng([settings.seed, 1]).permutation(np.arange(count) % 2) + 1
         if len(np.unique(half)) < 2:
             raise DataProblem("one half set only", "particles in both half sets")
-        micrograph = micrographs_of(particles)
-        lean = replace(particles, table=Table(), blocks={})
-        group = point_group(settings.symmetry)
+        group, micrograph = point_group(settings.symmetry), micrographs_of(particles)
         return Task(
-            lean, settings, radius, group, particles.optics_index.astype(int), micrograph, half.astype(int) - 1, mask
+            **vars(seen), settings=settings, group=group, micrograph=micrograph, half=half.astype(int) - 1, mask=mask
         )
-
-    @property
-    def box(self) -> int:
-        assert self.particles.images is not None
-        return self.particles.images.shape[-1]
 
     @property
     def chunk(self) -> int:
         """Particles in one piece of work."""
         return int(np.clip(CHUNK_PIXELS // self.box**2, *CHUNK))
-
-    @property
-    def images(self) -> ImageSettings:
-        return ImageSettings(self.radius, self.settings.use_ctf, self.settings.contrast)
-
-    @property
-    def width(self) -> float:
-        """The box in angstrom."""
-        return self.box * self.particles.pixel_size
-
-    @property
-    def nyquist(self) -> int:
-        return (self.box + 1) // 2 - 1
-
-    def grid(self, last: int) -> PolarGrid:
-        return polar_grid(self.box, last, extent=2 * (self.radius + MASK_EDGE))
-
-    @property
-    def home(self) -> Float[np.ndarray, "n 2"]:
-        """Origins of the file in pixels."""
-        pose = self.particles.pose
-        return np.zeros((len(self.particles), 2)) if pose is None else pose.shift / self.particles.pixel_size
 
     def start(self, references: Float[np.ndarray, "k z y x"], workers: Workers) -> Refinement:
         """The references at low resolution, the noise of the images."""
@@ -171,17 +128,10 @@ class Task:
                 f"references of shape {references.shape}",
                 f"{settings.classes} maps of {self.box} pixels, one for each class",
             )
-        grid = self.grid(self.nyquist)
-        count = len(self.particles)
-        chosen = np.zeros(count, dtype=int)
-        reading = NoiseStart(self.particles, grid, self.images, self.noise_group, chosen, 1, self.home)
-        sums: NoiseStartSums = workers.sum_over(reading, chunk_rows(self.noise_group, self.chunk))
-        noise = sums.noise(grid, disc_area(self.radius) / self.box**2)
-        norm = np.ones(count)
-        norm[sums.rows] = sums.norm
+        chosen = np.zeros(len(self.particles), dtype=int)
+        _, noise, assignment = self.first_look(workers, self.chunk, chosen, 1)
         sphere = soft_sphere(self.box, self.radius, MASK_EDGE, dtype=np.float32)
         low = np.stack([low_passed(v.astype(np.float32), size, settings.start_resolution) * sphere for v in references])
-        assignment = replace(unassigned(count, self.particles.pose), norm=norm)
         shells = np.arange(self.box // 2 + 1)
         known = (shells <= self.width / settings.start_resolution).astype(float)
         return Refinement(
@@ -256,14 +206,14 @@ class Task:
         rings = slice(1, grid.last + 1)
         search = self.search(state, compared)
         matching = self.matching(state, grid, search)
-        sums: MapSums = workers.sum_over(matching, self.chunks(), progress=progress)
+        sums: MapSums = workers.sum_over(matching, self.pieces(), progress=progress)
         model = self.maximised(sums)
         model.fsc[:, grid.last :] = (
             0 if grid.last < self.nyquist else model.fsc[:, grid.last :]
         )  # beyond it nothing was inserted
         noise = state.noise.copy()
         for half in (0, 1):
-            noise[half][:, rings] = sums.noise[half].variance(grid.angles, disc_area(self.radius) / self.box**2)
+            noise[half][:, rings] = sums.noise[half].variance(grid.angles, self.disc)
         assignment = state.assignment.with_rows(sums.rows, sums.assignment)
         mass = sums.mass.sum(axis=0)
         step = self.step(state, assignment, model.fsc, search, compared, time.perf_counter() - started)
@@ -300,9 +250,9 @@ class Task:
             state.scale,
         )
 
-    def chunks(self, rows: Int[np.ndarray, " m"] | None = None) -> list[np.ndarray]:
+    def pieces(self, rows: Int[np.ndarray, " m"] | None = None) -> list[np.ndarray]:
         """Particles (all, or `rows`) in pieces of one noise group and half set."""
-        return chunk_rows(2 * self.noise_group + self.half, self.chunk, rows)
+        return self.chunks(self.chunk, rows, half=self.half)
 
     def maximised(self, sums: MapSums) -> MapModel:
         """Maps from the sums."""

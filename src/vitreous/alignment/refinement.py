@@ -8,47 +8,31 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.alignment.assignment import Assignment
-from vitreous.conventions import Contrast
-from vitreous.errors import SettingsProblem
+from vitreous.alignment.settings import AlignmentSettings
 
 if TYPE_CHECKING:
     from jaxtyping import Float
 
 
 @dataclass(frozen=True)
-class RefineSettings:
+class RefineSettings(AlignmentSettings):
     """How particles are aligned to one or more maps. Angstrom, radian.
 
-    `operators` [m, 3, 3] and `symmetry` of the point group. `diameter` of the mask on images and maps. `start_resolution`: the reference is
+    `symmetry`: the point group. The mask is one on maps too. `start_resolution`: the reference is
     low-pass filtered to this before the first iteration, in both half sets. `order`: HEALPix order of the first, global search; `finest_order` of the last,
-    local one. Origins within `shift_range` of the present ones.
-    `iterations`: at most so many. `tau_fudge` as for class averages. `finest`: resolution that is never passed. `half_sets`: independent halves (False:
+    local one. `iterations`: at most so many. `tau_fudge` as for class averages. `finest`: resolution that is never passed. `half_sets`: independent halves (False:
     one map from all, as for ab-initio and classes).
     `local`: start from the poses of the particles with the searches of `finest_order`'s neighbourhood only, without a global one.
     """
 
     symmetry: str = "C1"
-    classes: int = 1
-    iterations: int = 20
-    diameter: float = 200.0
     start_resolution: float = 40.0
     order: int = 2
     finest_order: int = 5
-    shift_range: float = 20.0
-    shift_step: float = 4.0
     tau_fudge: float = 1.0
     finest: float | None = None
     half_sets: bool = True
     local: bool = False
-    use_ctf: bool = True
-    contrast: Contrast = Contrast.INVERTED
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.classes < 1:
-            raise SettingsProblem(f"{self.classes} classes", "at least 1")
-        if self.iterations < 1:
-            raise SettingsProblem(f"{self.iterations} iterations", "at least 1")
 
 
 @dataclass(frozen=True)

@@ -261,7 +261,7 @@ def test_numbers_that_break_on_the_way_name_the_particle(particles, states):
 
 @pytest.mark.parametrize("diameter", [10.0, 300.0])
 def test_masks_that_do_not_fit(particles, diameter):
-    with pytest.raises(DataProblem, match="mask of"):
+    with pytest.raises(SettingsProblem, match="mask of"):
         classify2d(particles, replace(SETTINGS, diameter=diameter))
 
 
