@@ -12,7 +12,8 @@ from vitreous.alignment.classification import Classification
 from vitreous.geometry.rotations import euler_from_matrix, random_rotations
 from vitreous.io.mrc_stack import write_stack, write_volume
 from vitreous.io.particles import write_particles
-from vitreous.jobs.classify2d_tables import PARTICLES, assigned_particles, classes_of, lasting_names, write_classes
+from vitreous.jobs.classify2d_tables import PARTICLES, assigned_particles, classes_of, write_classes
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, LoadedImages, Particles
 from vitreous.model.pose import Pose

@@ -46,6 +46,13 @@ def by_class(class_index: np.ndarray, score: Sequence[float], good: np.ndarray) 
     return [kept(np.isin(class_index, order[: number + 1]), good) for number in range(len(order))]
 
 
+def by_particle(score: np.ndarray, good: np.ndarray) -> list[Kept]:
+    """What is kept with the best particle, the best two, ... by `score` [n], higher being better."""
+    found = np.cumsum(good[np.argsort(-score, kind="stable")])
+    wanted = max(int(good.sum()), 1)
+    return [Kept(hits / wanted, hits / count, count) for count, hits in enumerate(found.tolist(), start=1)]
+
+
 def precision_at(curve: Sequence[Kept], recall: float) -> float:
     """The precision of the first point that reaches this recall; nan if none does."""
     return next((point.precision for point in curve if point.recall >= recall), np.nan)

@@ -301,6 +301,17 @@ def test_classes_are_kept_from_the_best_on():
     np.testing.assert_allclose(picks.share_good(classes, 4, good), [0, 1, 0.5, 0])
 
 
+def test_particles_are_kept_from_the_best_on():
+    curve = picks.by_particle(np.array([0.2, 0.9, 0.5, 0.1]), np.array([1, 1, 0, 0], dtype=bool))
+    assert [(k.recall, k.precision, k.count) for k in curve] == [
+        (0.5, 1.0, 1),
+        (0.5, 0.5, 2),
+        (1.0, 2 / 3, 3),
+        (1.0, 0.5, 4),
+    ]
+    assert picks.precision_at(curve, 0.85) == 2 / 3
+
+
 # --- data and commands ------------------------------------------------------------------------------------------------
 
 

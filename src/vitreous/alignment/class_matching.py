@@ -202,7 +202,7 @@ class ClassMatching:
             matching = CellMatching(weighted, self.views, steps, self.origin[rows])
             blocks = list(matching.blocks(cells))
         blocks, evidence = normalise(blocks, cells, len(images))
-        refuse_broken(evidence, rows)
+        refuse_broken(evidence, self.particles.names.rows(rows))
         return self.sums(images, matching, blocks, cells, evidence, rows)
 
     def likely(self, images: WeightedImages) -> Cells:

@@ -10,6 +10,7 @@ import numpy as np
 
 from vitreous.alignment.cells import Block, CellMatching, Cells, in_image
 from vitreous.errors import DataProblem
+from vitreous.model.particles import ImageName
 
 if TYPE_CHECKING:
     from jaxtyping import Float, Int
@@ -53,12 +54,12 @@ def listed(blocks: list[Block], cells: Cells, matching: CellMatching) -> Entries
     return Entries(*(getattr(found, name)[order] for name in Entries.__dataclass_fields__))
 
 
-def refuse_broken(evidence: Float[np.ndarray, " n"], rows: Int[np.ndarray, " n"]) -> None:
-    """Raise DataProblem naming the first of the particles `rows` whose log evidence is no number: a reference, CTF or noise was not finite."""
+def refuse_broken(evidence: Float[np.ndarray, " n"], names: ImageName) -> None:
+    """Raise DataProblem naming the first of the images `names` [n] whose log evidence is no number: a reference, CTF or noise was not finite."""
     broken = np.flatnonzero(~np.isfinite(evidence))
     if len(broken):
         raise DataProblem(
-            f"the likelihood of particle {rows[broken[0]] + 1} is not a finite number",
+            f"the likelihood of image {names.text(broken[0])} is not a finite number",
             "finite pixels, CTF and noise",
             "remove the particle",
         )

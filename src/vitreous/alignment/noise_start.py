@@ -99,9 +99,8 @@ class NoiseStart:
         """Raise DataProblem naming the first image without any variation."""
         flat = np.flatnonzero(power.sum(axis=1) <= 0)
         if len(flat):
-            name = self.particles.names.rows(rows[flat[:1]])
             raise DataProblem(
-                f"image {name.index[0] + 1}@{name.paths[name.path_code[0]]} is constant (zero variance)",
+                f"image {self.particles.names.text(int(rows[flat[0]]))} is constant (zero variance)",
                 "images of particles",
                 "remove it; `vitreous check` finds such images",
             )

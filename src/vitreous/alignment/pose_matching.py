@@ -144,7 +144,7 @@ class PoseMatching:
             low = weighted.within(search.rings[number + 1])
             matching = CellMatching(low, self.views(half, order), search.steps(order), home)
             blocks, evidence = normalise(list(matching.blocks(cells)), cells, len(rows))
-            refuse_broken(evidence, rows)
+            refuse_broken(evidence, self.particles.names.rows(rows))
             if order + 1 < search.finest_order:
                 cells = divided_cells(blocks, cells, matching, share=SHARE, most=MOST_FINE_CELLS)
         return self.sums(images, weighted, matching, blocks, cells, evidence, rows)

@@ -17,7 +17,7 @@ from vitreous.io.mrc_stack import write_volume
 from vitreous.jobs.abinitio_findings import HEADLINE, abinitio_findings, abinitio_warnings
 from vitreous.jobs.abinitio_input import drawn_rows, refuse_band, refuse_few_particles, working_box, working_particles
 from vitreous.jobs.abinitio_sections import abinitio_sections
-from vitreous.jobs.classify2d_input import mask_diameter, refuse_shifts
+from vitreous.jobs.alignment_input import mask_diameter, refuse_shifts
 from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.particle_input import ParticleInput, declared_contrast, header_warning, ready_particles, stacks_of

@@ -47,7 +47,7 @@ def abinitio_findings(
         Finding(
             "hand",
             "hand",
-            "undetermined",
+            "unknown",
             "",
             "Images of untilted particles fit a map and its mirror image equally well: compare with a known structure, or see later whether helices turn to the right.",
         ),

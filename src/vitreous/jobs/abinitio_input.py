@@ -10,7 +10,7 @@ import numpy as np
 
 from vitreous.engine.local import Progress, silent
 from vitreous.errors import SettingsProblem
-from vitreous.jobs.classify2d_input import refuse_unusable_images
+from vitreous.jobs.alignment_input import refuse_unusable_images
 from vitreous.jobs.refine3d_input import start_poses
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.resampling import at_most

@@ -17,33 +17,20 @@ from vitreous.engine.workers import Workers
 from vitreous.errors import SettingsProblem
 from vitreous.io.mrc_stack import write_stack
 from vitreous.io.particles import write_particles
-from vitreous.jobs.classify2d_input import (
-    mask_diameter,
-    refuse_broken_state,
-    refuse_few_particles,
-    refuse_shifts,
-    refuse_unusable_images,
-    shift_step,
-    start_particles,
-)
+from vitreous.jobs.alignment_input import mask_diameter, refuse_shifts, refuse_unusable_images, shift_step
+from vitreous.jobs.classify2d_input import refuse_broken_state, refuse_few_particles, start_particles
 from vitreous.jobs.classify2d_sections import (
     HEADLINE,
     classification_findings,
     classification_sections,
     classification_warnings,
 )
-from vitreous.jobs.classify2d_tables import (
-    AVERAGES,
-    PARTICLES,
-    assigned_particles,
-    classes_of,
-    lasting_names,
-    write_classes,
-)
+from vitreous.jobs.classify2d_tables import AVERAGES, PARTICLES, assigned_particles, classes_of, write_classes
 from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.particle_input import ImageInput, declared_contrast, header_warning, ready_particles, stacks_of
 from vitreous.jobs.ranges import refuse_numbers
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import Particles
 from vitreous.units import DEGREE
 

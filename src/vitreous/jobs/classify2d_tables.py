@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +11,6 @@ import numpy as np
 from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.classification import Classification
 from vitreous.errors import FileProblem, FormatProblem
-from vitreous.io.images import find_stack
 from vitreous.io.mrc_stack import MrcStack, write_stack
 from vitreous.io.relion_optics import numbers
 from vitreous.io.star import StarFile, read_star, write_star
@@ -60,25 +57,6 @@ def assigned_particles(particles: Particles, assignment: Assignment, agreement: 
     psi = np.mod(assignment.pose.euler[:, 2] + np.pi, 2 * np.pi) - np.pi
     euler = np.stack([np.zeros_like(psi), np.zeros_like(psi), psi], axis=-1)
     return replace(particles, table=table, pose=Pose(euler, assignment.pose.shift))
-
-
-def lasting_names(particles: Particles, source: Path, place: Path, datadir: Sequence[Path] = ()) -> Particles:
-    """The particles with image names that still lead to their stacks from a particle file in the folder `place`.
-
-    Names that lead from there to the same stack stay as they are. Others are told from the current folder if stack and `place` lie in it, as
-    RELION tells names from its project folder, else in full. Names that lead nowhere stay.
-    """
-    paths = []
-    for name in particles.names.paths:
-        stack = find_stack(name, source.parent, datadir)
-        found = find_stack(name, place)
-        if stack is None or (found is not None and os.path.samefile(found, stack)):
-            paths.append(name)
-            continue
-        here, full = Path.cwd().resolve(), Path(os.path.abspath(stack))
-        inside = full.is_relative_to(here) and Path(os.path.abspath(place)).is_relative_to(here)
-        paths.append(str(full.relative_to(here)) if inside else str(full))
-    return replace(particles, names=replace(particles.names, paths=tuple(paths)))
 
 
 # --- classes ----------------------------------------------------------------------------------------------------------

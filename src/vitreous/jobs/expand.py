@@ -13,11 +13,11 @@ from vitreous.geometry.rotations import matrix_from_euler, view_direction
 from vitreous.geometry.symmetry import PointGroup, point_group
 from vitreous.io.cryosparc_columns import new_uids
 from vitreous.io.particles import read_particles, write_particles
-from vitreous.jobs.classify2d_tables import lasting_names
 from vitreous.jobs.curves import sphere_map
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.particle_input import refuse_broken_rows, with_half_sets
 from vitreous.jobs.report import Figure, Section
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.orientations import orientation_coverage
 from vitreous.reconstruction.symmetry_expansion import ANGLE_PRIORS, OPERATOR, SOURCE, expand_symmetry

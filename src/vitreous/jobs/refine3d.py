@@ -19,8 +19,7 @@ from vitreous.geometry.rotations import matrix_from_euler, view_direction
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.mrc_stack import write_volume
 from vitreous.io.particles import write_particles
-from vitreous.jobs.classify2d_input import refuse_shifts, refuse_unusable_images, shift_step
-from vitreous.jobs.classify2d_tables import lasting_names
+from vitreous.jobs.alignment_input import refuse_shifts, refuse_unusable_images, shift_step
 from vitreous.jobs.cluster import ClusterOptions, workers_of
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.localres import LABEL
@@ -61,6 +60,7 @@ from vitreous.jobs.refine3d_input import (
 )
 from vitreous.jobs.refine3d_report import HEADLINE, refinement_sections
 from vitreous.jobs.refine_ctf_tables import micrographs_of
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 from vitreous.reconstruction.local_resolution import LocalResolution, local_resolution

@@ -15,7 +15,7 @@ from vitreous.errors import DataProblem
 from vitreous.geometry.orientation_grid import mean_spacing_deg
 from vitreous.io.atomic import atomic_path
 from vitreous.io.star import StarFile, write_star
-from vitreous.jobs.classify2d_input import particle_name
+from vitreous.jobs.alignment_input import particle_name
 from vitreous.jobs.classify2d_tables import CLASS, EVIDENCE, NO_RESOLUTION
 from vitreous.jobs.map_products import MapAnalysis, save_maps
 from vitreous.jobs.pictures import grey_picture

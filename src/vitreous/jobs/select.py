@@ -19,7 +19,6 @@ from vitreous.jobs.classify2d_tables import (
     EVIDENCE,
     PARTICLES,
     Classes,
-    lasting_names,
     read_classes,
     write_classes,
 )
@@ -27,6 +26,7 @@ from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.ranges import refuse_numbers
 from vitreous.jobs.select_rule import Candidates, Selection, SelectionRule, class_numbers, refuse_nothing_kept
 from vitreous.jobs.select_sections import selection_sections
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import Particles
 
 REJECTED = "rejected.star"

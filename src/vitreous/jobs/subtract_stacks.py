@@ -10,7 +10,7 @@ import numpy as np
 from vitreous.engine.chunks import chunks
 from vitreous.engine.local import Counter, Progress
 from vitreous.io.mrc_stack import StackWriter
-from vitreous.jobs.classify2d_tables import lasting_names
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import ImageName, Particles
 from vitreous.model.pose import Pose
 from vitreous.model.table import TextColumn

@@ -47,6 +47,10 @@ class ImageName:
     def rows(self, selection: np.ndarray | slice) -> ImageName:
         return ImageName(self.index[selection], self.path_code[selection], self.paths)
 
+    def text(self, row: int) -> str:
+        """The name of one image as files write it: its number, from 1, and its stack."""
+        return f"{int(self.index[row]) + 1}@{self.paths[int(self.path_code[row])]}"
+
 
 @dataclass(frozen=True)
 class Particles:

@@ -284,10 +284,8 @@ def check_pixels(pixels: np.ndarray, part: Particles) -> None:
     # One pass: a sum is finite exactly when all of its terms are (float32 images are far from overflowing a float64 sum).
     bad = np.flatnonzero(~np.isfinite(pixels.sum(axis=(1, 2), dtype=np.float64)))
     if len(bad):
-        name = part.names.rows(bad[:1])
-        path = name.paths[name.path_code[0]]
         raise DataProblem(
-            f"image {name.index[0] + 1}@{path} holds NaN or infinite pixels",
+            f"image {part.names.text(bad[0])} holds NaN or infinite pixels",
             "finite numbers",
             "remove it; `vitreous check` counts such images",
         )

@@ -69,9 +69,8 @@ def refuse_expanded(particles: Particles) -> None:
     counts = occurrences(particles)
     if counts.max(initial=1) > 1:
         row = int(counts.argmax())
-        name = particles.names.rows(np.array([row]))
         raise DataProblem(
-            f"image {name.index[0] + 1}@{name.paths[name.path_code[0]]} in {counts[row]} rows",
+            f"image {particles.names.text(row)} in {counts[row]} rows",
             "one row for each image",
             "remove duplicates, or expand the file that was not expanded yet",
         )

@@ -255,7 +255,7 @@ def test_numbers_that_break_on_the_way_name_the_particle(particles, states):
     """A reference that is not finite: the state before is what remains."""
     averages = states[1].averages.copy()
     averages[0, 16, 16] = np.nan
-    with pytest.raises(DataProblem, match="the likelihood of particle"):
+    with pytest.raises(DataProblem, match="the likelihood of image"):
         classify2d(particles, SETTINGS, state=replace(states[1], averages=averages), workers=ONE)
 
 

@@ -214,7 +214,7 @@ def test_images_that_break_are_named(particles):
 def test_numbers_that_break_on_the_way_name_the_particle(particles, states):
     references = states[0].references.copy()
     references[1, 0, 16, 16, 16] = np.nan  # of the second half: its first particle is number 2
-    with pytest.raises(DataProblem, match="the likelihood of particle 2 is not a finite number"):
+    with pytest.raises(DataProblem, match=r"the likelihood of image 2@p\.mrcs is not a finite number"):
         refine3d(particles, wrong_start(), SETTINGS, state=replace(states[0], references=references), workers=ONE)
 
 

@@ -140,7 +140,7 @@ def test_starts_that_agree_give_one_map_without_a_warning(folder, search, blob_m
     outcome = run_job(job(folder), tmp_path / "out")
     found = {finding.key: finding.value for finding in outcome.findings}
     assert found["starts_agreeing"] == 2 and found["best_agreement"] > 0.9 and found["shows_signal"] is True
-    assert found["best_start"] == 1 and found["score"] == 8.0 and found["hand"] == "undetermined"
+    assert found["best_start"] == 1 and found["score"] == 8.0 and found["hand"] == "unknown"
     assert outcome.warnings == []
     assert stand_in.particles is not None and stand_in.particles.images.shape[-1] < BOX  # fewer pixels than the file's
     volume = read_volume(tmp_path / "out" / "map.mrc")

@@ -16,7 +16,8 @@ from vitreous.io.particles import read_particles, write_particles
 from vitreous.io.star import read_star, write_star
 from vitreous.jobs.classify2d_gallery import class_gallery, within_mask
 from vitreous.jobs.classify2d_quality import PARTS, class_quality, compactness, information, mass
-from vitreous.jobs.classify2d_tables import assigned_particles, classes_of, lasting_names, read_classes
+from vitreous.jobs.classify2d_tables import assigned_particles, classes_of, read_classes
+from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.table import Table
 
 PIXEL_SIZE, DIAMETER = 4.0, 104.0
