@@ -109,6 +109,9 @@ class CutTask:
         mean, deviation = background_statistics(boxes, recipe.radius)
         alive = deviation > 0
         flat = start + np.flatnonzero(~alive)
+        if not alive.any():
+            tally.flat += flat.tolist()
+            return boxes[:0]
         boxes = boxes[alive] if len(flat) else boxes
         dust = noise = None
         if recipe.dust is not None:

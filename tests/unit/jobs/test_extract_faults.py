@@ -214,3 +214,67 @@ def test_files_that_are_no_picks_are_refused(scene, tmp_path):
     )
     with pytest.raises(DataProblem, match="3 sections"):
         run_job(Extract((scene.write_picks(scene.folder / "movie.star", table),), box=BOX), tmp_path / "job")
+
+
+def test_coordinates_with_two_pixel_sizes_for_one_micrograph_are_refused(scene, tmp_path):
+    optics = Table(
+        {
+            "rlnOpticsGroupName": np.array(["x", "y"], dtype=object),
+            "rlnOpticsGroup": [1, 2],
+            "rlnMicrographPixelSize": [1.5, 1.6],
+        }
+    )
+    group = np.where(np.arange(39) % 2 == 0, 1, 2)
+    mixed = scene.write_picks(
+        scene.folder / "mixed.star", scene.table().with_columns({"rlnOpticsGroup": group}), optics
+    )
+    with pytest.raises(DataProblem, match=r"in one micrograph with pixel sizes of 1\.\d and 1\.\d A.*--pixel-size"):
+        run_job(Extract((mixed,), box=BOX), tmp_path / "job")
+    negative = optics.with_columns({"rlnMicrographPixelSize": [-1.5, -1.5]})
+    wrong = scene.write_picks(
+        scene.folder / "wrong.star", scene.table().with_columns({"rlnOpticsGroup": group}), negative
+    )
+    with pytest.raises(DataProblem, match=r"optics group 'x' has pixel size -1\.5"):
+        run_job(Extract((wrong,), box=BOX), tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+def test_micrographs_of_two_pixel_sizes_in_one_optics_group_are_refused(scene, tmp_path):
+    optics = Table({"rlnOpticsGroupName": np.array(["x"], dtype=object), "rlnOpticsGroup": [1]})
+    one = scene.write_picks(
+        scene.folder / "one.star", scene.table().with_columns({"rlnOpticsGroup": np.ones(39, int)}), optics
+    )
+    with pytest.raises(DataProblem, match=r"micrographs of 2 and 1\.5 A in optics group 'x'"):
+        run_job(Extract((one,), box=BOX), tmp_path / "job")
+
+
+def test_boxes_that_all_reach_over_the_border_leave_nothing(scene, tmp_path):
+    table = Table(
+        {
+            "rlnMicrographName": np.array([scene.names[0]] * 2, dtype=object),
+            "rlnCoordinateX": [3.0, 195.0],
+            "rlnCoordinateY": [120.0, 120.0],
+        }
+    )
+    picks = scene.write_picks(scene.folder / "rim.star", table)
+    with pytest.raises(DataProblem, match="none of 2 boxes of 32 pixels lies in its micrograph"):
+        run_job(Extract((picks,), box=BOX, edge="drop"), tmp_path / "job")
+    assert not (tmp_path / "job").exists()
+
+
+def test_picks_where_nothing_was_recorded_give_no_particles(scene, tmp_path):
+    image = np.full((240, 200), 7.0, dtype=np.float32)
+    scene.write_image(tmp_path / "flat.mrc", image, 1.5)
+    image[200:] = np.arange(200)  # far from the pick
+    scene.write_image(tmp_path / "dead.mrc", image, 1.5)
+    for name, words in (
+        ("flat.mrc", "every pixel of .* has the value 7"),
+        ("dead.mrc", "every box cut from .* is constant"),
+    ):
+        table = Table(
+            {"rlnMicrographName": np.array([name], dtype=object), "rlnCoordinateX": [90.0], "rlnCoordinateY": [90.0]}
+        )
+        picks = scene.write_picks(tmp_path / "picks.star", table)
+        with pytest.raises(DataProblem, match=rf"none of 1 micrographs gave particles; the first: {words}"):
+            run_job(Extract((picks,), box=BOX), tmp_path / "job")
+    assert not (tmp_path / "job").exists()

@@ -361,6 +361,11 @@ def test_templates_that_cannot_be_used(folder):
         pick(folder, templates=folder / "t.mrcs", diameter=None, resolution=6.0)
     with pytest.raises(SettingsProblem, match="templates hold"):
         pick(folder, templates=folder / "t.mrcs", diameter=(500.0,))
+    header = bytearray((folder / "t.mrcs").read_bytes())
+    header[40:52] = bytes(12)  # the cell, from which the pixel size follows
+    (folder / "unknown.mrcs").write_bytes(header)
+    with pytest.raises(DataProblem, match=r"unknown\.mrcs has pixel size 0 .*--template-pixel-size"):
+        pick(folder, templates=folder / "unknown.mrcs", diameter=None)
 
 
 def test_the_report_shows_the_picks(folder):
