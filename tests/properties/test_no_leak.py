@@ -115,7 +115,7 @@ def test_what_is_found_of_one_half_in_an_iteration_is_its_own(particles, begun):
         task = Task.of(images, replace(SETTINGS, iterations=9))
         compared = task.compared_ring(begun)
         matching = task.matching(begun, task.grid(compared + 2), task.search(begun, compared))
-        sums.append(ONE.sum_over(matching, task.chunks()))
+        sums.append(ONE.sum_over(matching, task.pieces()))
         states.append(task.iterate(begun, ONE, lambda done, total: None))
     np.testing.assert_array_equal(*(found.volumes[0, 0] for found in sums))
     assert not np.array_equal(*(found.volumes[1, 0] for found in sums))

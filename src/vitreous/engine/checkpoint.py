@@ -145,12 +145,14 @@ def _unpacked(content: dict[str, Any], owner: type, arrays: dict[str, np.ndarray
 
 def _classes_named_by(kind: type) -> dict[str, Any]:
     """Dataclasses and enumerations that the annotations of a dataclass name, by name."""
-    module = sys.modules[kind.__module__]
+    modules = [
+        sys.modules[base.__module__] for base in kind.__mro__
+    ]  # a field that is inherited is written in its own module
     words = {word for field in dataclasses.fields(kind) for word in re.findall(r"\w+", _annotation(field.type))}
-    classes = {word: getattr(module, word, None) for word in words}
+    classes = [(word, getattr(module, word, None)) for module in modules for word in words]
     return {
         name: found
-        for name, found in classes.items()
+        for name, found in classes
         if isinstance(found, type) and (dataclasses.is_dataclass(found) or issubclass(found, Enum))
     }
 
