@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -350,9 +351,8 @@ def refinement_warnings(finished: Finished) -> list[str]:
             f"({evidence.mean:.2f} ± {evidence.error:.2f} nat an image). "
             "What the half maps agree on, they have from the reference."
         )
-    for result in results:
-        name = "" if len(results) == 1 else f"Class {result.number}: "
-        found += [name + sentence for sentence in map_warnings(result, settings)]
+    said = [(result.number, sentence) for result in results for sentence in map_warnings(result, settings)]
+    found += [sentence for _, sentence in said] if len(results) == 1 else by_class(said)
     if not state.converged:
         found.append(
             f"It had not settled after {state.iteration} iterations: what stands here can still change. "
@@ -373,6 +373,24 @@ def refinement_warnings(finished: Finished) -> list[str]:
             "`vitreous classify2d` tells them without a map."
         )
     return found + pose_warnings(state) + view_warnings(finished.views)
+
+
+def by_class(said: Sequence[tuple[int, str]]) -> list[str]:
+    """What was said of each class (number, sentence), once for all classes of which it is the same but for the numbers in it.
+
+    >>> by_class([(1, "FSC 0.42 at 49 Å."), (2, "No mask."), (4, "FSC 0.3 at 50 Å.")])
+    ['Classes 1, 4: FSC 0.42 at 49 Å. (Numbers of class 1.)', 'Class 2: No mask.']
+    """
+    alike: dict[str, list[tuple[int, str]]] = {}
+    for number, sentence in said:
+        alike.setdefault(re.sub(r"\d[\d.]*", "#", sentence), []).append((number, sentence))
+    found = []
+    for group in alike.values():
+        (first, sentence), numbers = group[0], ", ".join(str(number) for number, _ in group)
+        differ = len({other for _, other in group}) > 1
+        name = "Class" if len(group) == 1 else "Classes"
+        found.append(f"{name} {numbers}: {sentence}" + (f" (Numbers of class {first}.)" if differ else ""))
+    return found
 
 
 def map_warnings(result: ClassResult, settings: RefineSettings) -> list[str]:
