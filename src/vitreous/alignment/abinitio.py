@@ -149,7 +149,8 @@ def abinitio(
     """The map of the best start, and whether others found it too.
 
     `known` are starts of an interrupted run, half-way or finished, which are not made again; `on_start` is given each one as soon as it is half-way, and
-    again when it is finished. Starts are independent: `workers` compute as many at a time as there are of them. `progress` counts iterations, of all that may be needed.
+    again when it is finished. Starts are independent: `workers` compute as many at a time as there are of them. `progress` counts the legs run
+    (a start to half-way, or from there to its end), of all that may be needed.
 
     Raises DataProblem for fewer than ten particles, images that alignment cannot take, or numbers that are not finite.
     """
@@ -165,11 +166,13 @@ def abinitio(
     left: list[Start] = []
     agreement = StartAgreement(())
     for group in groups:
-        begun = [Leg(number) for number in group]
         if len(group) > FINISHED:
-            begun = [Leg(start.number, start) for start in ranked(legs.run(begun, settings.halfway))]
-        finished = ranked([*finished, *legs.run(begun[:FINISHED], settings.iterations)])
-        left = ranked([*left, *(leg.start for leg in begun[FINISHED:] if leg.start is not None)])
+            begun = ranked(legs.run([Leg(number, settings.halfway) for number in group]))
+            going = [Leg(start.number, settings.iterations, start) for start in begun[:FINISHED]]
+            left = ranked([*left, *begun[FINISHED:]])
+        else:
+            going = [Leg(number, settings.iterations) for number in group]
+        finished = ranked([*finished, *legs.run(going)])
         agreement = agreement_of(finished, task, settings)
         if agreement.confirmed:
             break
@@ -208,11 +211,11 @@ def agreement_of(starts: Sequence[Start], task: Task, settings: AbinitioSettings
 
 @dataclass(frozen=True)
 class Leg:
-    """A part of the way of one start: from `start`, or from nothing, to iteration `until`."""
+    """A part of the way of one start: from `begun`, or from nothing, to iteration `until`."""
 
     number: int
-    start: Start | None = None
-    until: int = 0
+    until: int
+    begun: Start | None = None
 
 
 @dataclass
@@ -227,9 +230,9 @@ class Legs:
     done: int = 0
     known: dict[tuple[int, int], Start] = field(default_factory=dict)
 
-    def run(self, legs: Sequence[Leg], until: int) -> list[Start]:
-        """These legs to iteration `until`, in their order."""
-        missing = [replace(leg, until=until) for leg in legs if (leg.number, until) not in self.known]
+    def run(self, legs: Sequence[Leg]) -> list[Start]:
+        """Where these legs lead, in their order."""
+        missing = [leg for leg in legs if (leg.number, leg.until) not in self.known]
         base = self.done + len(legs) - len(missing)
         self.progress(base, self.total)
         self.workers.map_over(
@@ -239,7 +242,7 @@ class Legs:
             progress=lambda done, _: self.progress(base + done, self.total),
         )
         self.done += len(legs)
-        return [self.known[leg.number, until] for leg in legs]
+        return [self.known[leg.number, leg.until] for leg in legs]
 
     def keep(self, start: Start) -> None:
         self.known[start.number, len(start.evidence)] = start
@@ -256,7 +259,7 @@ class Runner:
     nothing: Refinement
 
     def __call__(self, leg: Leg) -> Start:
-        return RandomStart(self.task, self.settings, leg.number).result(self.nothing, leg.start, leg.until)
+        return RandomStart(self.task, self.settings, leg.number).result(self.nothing, leg.begun, leg.until)
 
 
 @dataclass(frozen=True)
