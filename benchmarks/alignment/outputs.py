@@ -104,8 +104,14 @@ def keep_cost(folder: Path, cost: Cost) -> None:
 
 
 def kept_cost(folder: Path) -> tuple[Cost, str] | None:
-    """What an earlier run has cost, and when it was; None where there is none."""
+    """What an earlier run has cost, and when it was; None where there is none.
+
+    Of a RELION run that was stopped there are the times of its files: from the beginning to its last iteration, CPU time and memory unknown.
+    """
     if not (folder / COST).is_file():
-        return None
+        seconds = iteration_seconds(folder)
+        if not seconds:
+            return None
+        return Cost("RELION, stopped", [Run(sum(seconds), float("nan"), 0)]), f"{last_iteration(folder)} iterations"
     content = json.loads((folder / COST).read_text(encoding="utf-8"))
     return Cost(content["name"], [Run(**run) for run in content["runs"]]), content["date"]

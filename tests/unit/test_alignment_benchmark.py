@@ -379,6 +379,8 @@ def test_the_last_iteration_of_relion_and_its_half_maps(tmp_path):
             path.touch()
             os.utime(path, (1000 + 30 * number, 1000 + 30 * number))
     assert outputs.last_iteration(tmp_path) == 2 and outputs.iteration_seconds(tmp_path) == [30.0, 30.0]
+    stopped = outputs.kept_cost(tmp_path)
+    assert stopped is not None and stopped[0].median("wall_seconds") == 60.0 and stopped[1] == "2 iterations"
     assert [p.name for p in outputs.relion_half_maps(tmp_path)] == [
         "run_it002_half1_class001.mrc",
         "run_it002_half2_class001.mrc",
