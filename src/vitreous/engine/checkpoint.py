@@ -69,22 +69,33 @@ def load_state(path: str | Path, kind: type[State]) -> State:
     of the program whose states have other fields.
     """
     path = Path(path)
+    header, arrays = _read(path)
+    found = header["content"].get("class")
+    if found != kind.__name__:
+        raise DataProblem(f"{path} holds a state of class {found}", kind.__name__, "name the file of this job")
+    return _unpacked(header["content"], kind, arrays, path)
+
+
+def saved_class(path: str | Path) -> str:
+    """The name of the class of the state in a file. Raises what `load_state` raises."""
+    return str(_read(Path(path), with_arrays=False)[0]["content"].get("class"))
+
+
+def _read(path: Path, *, with_arrays: bool = True) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The header and the arrays of a file."""
     if not path.is_file():
         raise FileProblem(f"no file {path}", "a state that was saved")
     if not zipfile.is_zipfile(path):
         raise DataProblem(f"{path} is damaged or not a saved state", "a complete state.npz", OTHER)
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(arrays.pop(HEADER).tobytes().decode())
+            header = json.loads(file[HEADER].tobytes().decode())
+            arrays = {name: file[name] for name in file.files if with_arrays and name != HEADER}
     except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise DataProblem(f"{path} is damaged or not a saved state ({error})", "a complete file", REMEDY) from error
     if header.get("format") != FORMAT:
         raise DataProblem(f"{path} has states of format {header.get('format')}", f"format {FORMAT}", REMEDY)
-    found = header["content"].get("class")
-    if found != kind.__name__:
-        raise DataProblem(f"{path} holds a state of class {found}", kind.__name__, "name the file of this job")
-    return _unpacked(header["content"], kind, arrays, path)
+    return header, arrays
 
 
 def _packed(value: Any, name: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:

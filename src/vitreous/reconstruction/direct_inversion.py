@@ -44,6 +44,9 @@ Frequencies = tuple[np.ndarray, np.ndarray]  # (kx, ky)
 # A voxel that saw less than this fraction of its shell's mean weight is as good as empty: it is damped, not divided by noise.
 LEAST_WEIGHT = 1e-3
 
+# Beyond this a CTF that images were multiplied by is taken out of them; below, their noise would drown in rounding errors.
+LEAST_TRANSFER = 1e-2
+
 # States in which the images have been multiplied by their CTF, or nearly so: they are inserted without it.
 MULTIPLIED = (CtfState.PREMULTIPLIED, CtfState.WIENER)
 
@@ -211,6 +214,42 @@ def weighted_slices(
 
     Values are the transforms, moved so that the particle lies on the origin, times the CTF; weights are the CTF squared.
     """
+    state = ctf_state(part, settings)
+    data, weight, _, frequencies = centred_slices(part, settings, grid, multiply=state not in MULTIPLIED)
+    if state is CtfState.WIENER:
+        data *= weight + inverse_snr(wiener_snr(part.used_optics()[0]), np.float32)  # premultiplied, exactly
+    return data, weight, frequencies
+
+
+def measured_slices(
+    part: Particles, settings: InversionSettings, grid: SliceGrid
+) -> tuple[np.ndarray, np.ndarray, Frequencies]:
+    """One chunk of one optics group as (values [n, p], CTF [n, p]) and the frequencies (kx, ky) of its pixels: `value = CTF x slice + noise`.
+
+    Values are the transforms, moved so that the particle lies on the origin. Of images that were multiplied by their CTF the factor is taken out
+    again; where it is smaller than LEAST_TRANSFER both are 0, as nothing is known there.
+    """
+    state = ctf_state(part, settings)
+    data, weight, transfer, frequencies = centred_slices(part, settings, grid, multiply=False)
+    values = np.ascontiguousarray(data.T)
+    if state in MULTIPLIED:
+        if state is CtfState.WIENER:
+            values *= weight.T + inverse_snr(wiener_snr(part.used_optics()[0]), np.float32)
+        known = np.abs(transfer) >= LEAST_TRANSFER
+        values = np.where(known, values / np.where(known, transfer, 1), 0)
+        transfer = np.where(known, transfer, 0)
+    return values, transfer, frequencies
+
+
+def ctf_state(part: Particles, settings: InversionSettings) -> CtfState:
+    """What has been done to the images about their CTF, as far as it matters."""
+    return part.ctf_state if settings.use_ctf else CtfState.RAW
+
+
+def centred_slices(
+    part: Particles, settings: InversionSettings, grid: SliceGrid, *, multiply: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, Frequencies]:
+    """(transforms [p, n] of images whose particle lies on the origin, CTF squared [p, n], CTF [n, p], frequencies); the first times the CTF if `multiply`."""
     import scipy.fft
 
     from vitreous.reconstruction.insertion_kernel import mask_discs, weigh
@@ -230,12 +269,8 @@ def weighted_slices(
     factor, antisymmetric, frequencies = contrast_transfer(part, settings, grid)
     data = np.empty((len(grid), len(part)), dtype=np.complex64)
     weight = np.empty((len(grid), len(part)), dtype=np.float32)
-    state = part.ctf_state if settings.use_ctf else CtfState.RAW
-    multiply = state not in MULTIPLIED
     weigh(transforms, grid.row, grid.column, phase_x, phase_y, factor, antisymmetric, multiply, data, weight)
-    if state is CtfState.WIENER:
-        data *= weight + inverse_snr(wiener_snr(part.used_optics()[0]), np.float32)  # premultiplied, exactly
-    return data, weight, frequencies
+    return data, weight, factor, frequencies
 
 
 def contrast_transfer(

@@ -1,0 +1,43 @@
+"""The linear decoder: a mean map and eigenvolumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vitreous.errors import DataProblem
+from vitreous.reconstruction.map_alignment import values_at
+from vitreous.reconstruction.projection import fourier_volume
+
+if TYPE_CHECKING:
+    from jaxtyping import Complex, Float
+
+
+@dataclass(frozen=True)
+class SubspaceDecoder:
+    """`V(z) = V_0 + sum_j z_j U_j`: a Decoder. `maps` [d + 1, z, y, x]: the mean V_0 first, then the eigenvolumes U_j, each times the
+    standard deviation of its coordinate, so that the prior of every z_j has variance 1. Voxels of `pixel_size` angstrom; frequencies from
+    `radius` cycles per box on are not told."""
+
+    maps: np.ndarray
+    pixel_size: float
+    radius: float
+
+    def __post_init__(self) -> None:
+        if self.maps.ndim != 4 or len(set(self.maps.shape[1:])) != 1:
+            raise DataProblem(f"maps of shape {self.maps.shape}", "cubes [d + 1, z, y, x]")
+
+    @property
+    def box(self) -> int:
+        return self.maps.shape[-1]
+
+    @property
+    def dimensions(self) -> int:
+        return len(self.maps) - 1
+
+    def transform(self, points: Float[np.ndarray, "p 3"], latent: Float[np.ndarray, " d"]) -> Complex[np.ndarray, " p"]:
+        """The transform of V(z): exact at whole frequencies, by trilinear interpolation in a padded transform between them."""
+        factors = np.concatenate([[1.0], latent]).astype(np.float32)
+        return values_at(fourier_volume(np.tensordot(factors, self.maps, axes=1)), points)
