@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.errors import DataProblem
-from vitreous.reconstruction.map_alignment import values_at
-from vitreous.reconstruction.projection import fourier_volume
+from vitreous.reconstruction.projection import fourier_volume, values_at
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
