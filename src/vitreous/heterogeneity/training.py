@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from vitreous.reconstruction.projection import FourierVolume
 # (fraction of the epochs from which it holds, fraction of the final radius): coarse first, because a latent that orders the coarse differences
 # is found before the fine ones can be fitted; and coarse rings have few pixels.
 OPENING = ((0.0, 0.5), (0.15, 0.75), (0.35, 1.0))
+ENCODER_FROM = 0.15  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
 POSES_FROM = 0.25  # of the epochs: before, the latent would be blamed on the poses
 ENCODED_TOGETHER = 512
 
@@ -84,10 +85,12 @@ class TrainingState:
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a training sees: the particles, the consensus as FourierVolume, the amplitude of the network, what the encoder knows of each particle
-    (`features` [n, m]), and where it starts: `direct` [m, 2d] (see `draw_encoder`), or for an autodecoder the latents themselves."""
+    """What a training sees: the particles, those `rows` of them that are trained on, the consensus as FourierVolume, the amplitude of the network,
+    what the encoder knows of each particle (`features` [n, m]), and where it starts: `direct` [m, 2d] (see `draw_encoder`), or for an autodecoder the
+    latents themselves."""
 
     source: SliceSource
+    rows: np.ndarray
     consensus: FourierVolume
     amplitude: np.ndarray
     features: np.ndarray
@@ -167,10 +170,10 @@ def one_epoch(
     moves = pose is not None and state.epoch >= POSES_FROM * settings.epochs
     radius = settings.radius_of(state.epoch)
     rng = np.random.default_rng([settings.seed, 2, state.epoch])
-    count, total, used = len(data.source), np.zeros(3), 0
-    groups = batches(rng.permutation(count), settings.batch)
+    count, total, used = len(data.rows), np.zeros(3), 0
+    groups = batches(rng.permutation(data.rows), settings.batch)
     step = stepping(settings)
-    batch: Batch
+    listens = np.float32(data.direct is None or state.epoch >= ENCODER_FROM * settings.epochs)
     for number, (rows, slices) in enumerate(zip(groups, data.source.stream(groups), strict=True)):
         pixels = chosen_pixels(data, radius, settings.share, rng)
         batch = batch_of(data, slices, rows, pixels, settings, rng)
@@ -178,7 +181,7 @@ def one_epoch(
             None if latent is None else filled_up(latent.values[rows], settings.batch),
             None if not moves or pose is None else filled_up(pose.values[rows], settings.batch),
         )
-        weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data)
+        weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data, listens)
         values = np.array([float(part) for part in parts])
         if not np.isfinite(values).all():
             refuse_loss(values[0], state.epoch, number, rows, name_of)
@@ -216,7 +219,8 @@ def adam(settings: TrainingSettings) -> Any:
 
 
 def stepping(settings: TrainingSettings) -> Callable[..., Any]:
-    """A compiled step: (weights, state of Adam, rows, batch, transform of the consensus) -> (new ones, gradients of the rows, (loss, gain, KL))."""
+    """A compiled step: (weights, state of Adam, rows, batch, transform of the consensus, 0 where the encoder stays as it is) -> (new weights and state,
+    gradients of the rows, (loss, gain, KL))."""
     return _stepping(settings.rate, settings.beta)
 
 
@@ -227,13 +231,14 @@ def _stepping(rate: float, beta: float) -> Callable[..., Any]:
 
     optimiser = optax.adam(rate)
 
-    def step(weights: Weights, state: Any, rows: Rows, batch: Batch, consensus: Any) -> Any:
+    def step(weights: Weights, state: Any, rows: Rows, batch: Batch, consensus: Any, listens: Any) -> Any:
         volume = FourierVolume(consensus, (consensus.shape[0] - 3) // 2, 2)
         bound = partial(drgn.loss, batch=batch, consensus=volume, beta=beta)
         (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
         fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn
         slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
         change, state = optimiser.update(slope, state)
+        change = change._replace(encoder=jax.tree.map(lambda by: listens * by, change.encoder))
         moved = jax.tree.map(lambda value, by: value + by, weights, change)
         return moved, state, own, (loss, *parts)
 
@@ -322,6 +327,28 @@ def latents_of(state: TrainingState, data: TrainingData, settings: TrainingSetti
     diagonal = np.arange(mean.shape[1])
     covariance[:, diagonal, diagonal] = np.exp(2 * log_deviation)
     return Latents(np.ascontiguousarray(mean), covariance)
+
+
+def bounds_of(
+    state: TrainingState, data: TrainingData, settings: TrainingSettings, rows: np.ndarray, draws: int = 4
+) -> np.ndarray:
+    """The bound [m] on the log-likelihood of these particles beyond that of the consensus, nat, as a mean over `draws` of each latent; of particles
+    that were not trained on, it is what the network has learned that holds for others."""
+    import jax
+
+    weights, rng = weights_of(state, data, settings), np.random.default_rng([settings.seed, 3])
+    pixels = chosen_pixels(data, settings.radius, 1.0, rng)
+    whole = replace(settings, share=1.0)
+    groups, found = batches(rows, settings.batch), []
+    bound = jax.jit(lambda batch, own: drgn.gains(weights, own, batch, data.consensus))
+    for some, slices in zip(groups, data.source.stream(groups), strict=True):
+        own = Rows(*(None if table is None else filled_up(table.values[some], settings.batch) for table in (state.latent, state.pose)))
+        total = np.zeros(len(some))
+        for _ in range(draws):
+            gain, divergence = bound(batch_of(data, slices, some, pixels, whole, rng), own)
+            total += (np.asarray(gain) - np.asarray(divergence))[: len(some)]
+        found.append(total / draws)
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def encoded(weights: Weights, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
