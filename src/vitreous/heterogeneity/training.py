@@ -342,7 +342,12 @@ def bounds_of(
     groups, found = batches(rows, settings.batch), []
     bound = jax.jit(lambda batch, own: drgn.gains(weights, own, batch, data.consensus))
     for some, slices in zip(groups, data.source.stream(groups), strict=True):
-        own = Rows(*(None if table is None else filled_up(table.values[some], settings.batch) for table in (state.latent, state.pose)))
+        own = Rows(
+            *(
+                None if table is None else filled_up(table.values[some], settings.batch)
+                for table in (state.latent, state.pose)
+            )
+        )
         total = np.zeros(len(some))
         for _ in range(draws):
             gain, divergence = bound(batch_of(data, slices, some, pixels, whole, rng), own)

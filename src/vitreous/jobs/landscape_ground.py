@@ -19,7 +19,11 @@ from vitreous.reconstruction.direct_inversion import InversionSettings
 
 BEYOND = 1.1  # a latent can show detail a little finer than the consensus, in which moving parts are blurred
 COARSEST = 6  # rings that are always used
-HELD_OUT, MOST_HELD_OUT, FEWEST = 0.1, 1000, 100  # fraction and number of particles that are not trained on; none of fewer than FEWEST particles
+HELD_OUT, MOST_HELD_OUT, FEWEST = (
+    0.1,
+    1000,
+    100,
+)  # fraction and number of particles that are not trained on; none of fewer than FEWEST particles
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,7 @@ class Ground:
 def ground_of(particles: Particles, job: LandscapeInput, progress: Progress = silent) -> Ground:
     """Everything that holds before anything is learned. The particles have half sets."""
     assert particles.images is not None
-    settings = InversionSettings(
-        np.eye(3)[None], use_ctf=job.ctf, contrast=declared_contrast(particles, job.contrast)
-    )
+    settings = InversionSettings(np.eye(3)[None], use_ctf=job.ctf, contrast=declared_contrast(particles, job.contrast))
     settings = replace(settings, mask_radius=disc_radius(job.diameter, particles, settings))
     together = consensus(particles, settings, progress)
     analysis = analyse(together.half_maps, together.map, particles.pixel_size, seed=job.seed)

@@ -82,13 +82,26 @@ class LandscapeInput(ImageInput):
     def __post_init__(self) -> None:
         refuse_numbers(
             self,
-            positive=("epochs", "width", "layers", "waves", "batch", "rate", "share", "components", "finest", "pixel_size"),
+            positive=(
+                "epochs",
+                "width",
+                "layers",
+                "waves",
+                "batch",
+                "rate",
+                "share",
+                "components",
+                "finest",
+                "pixel_size",
+            ),
             not_negative=("latent", "beta", "diameter"),
         )
         if self.share > 1:
             raise SettingsProblem(f"--share {self.share:g}", "a fraction up to 1")
         if self.model == "subspace" and self.latent == 0:
-            raise SettingsProblem("--latent 0 with --model subspace", "at least one eigenvolume", "`vitreous reconstruct` makes one map")
+            raise SettingsProblem(
+                "--latent 0 with --model subspace", "at least one eigenvolume", "`vitreous reconstruct` makes one map"
+            )
         if self.latent == 0 and self.autodecoder:
             raise SettingsProblem("--autodecoder with --latent 0", "latents to give to the particles")
 

@@ -26,10 +26,10 @@ from vitreous.heterogeneity.training import (
     latents_of,
     train,
 )
+from vitreous.jobs.alignment_input import particle_name
 from vitreous.jobs.job import Desk
 from vitreous.jobs.landscape_ground import Ground
 from vitreous.jobs.landscape_input import LandscapeInput, available_bytes
-from vitreous.jobs.alignment_input import particle_name
 from vitreous.model.pose import Pose
 from vitreous.reconstruction.projection import SliceGrid
 from vitreous.reconstruction.slicing import sliced
@@ -109,7 +109,13 @@ def train_network(ground: Ground, baseline: Baseline, job: LandscapeInput, desk:
     held_out = np.zeros(0) if job.autodecoder else bounds_of(state, data, settings, ground.held_out)
     on_disk = isinstance(source, SlicesOnDisk)
     return Trained(
-        decoder, latents_of(state, data, settings), state.history, held_out, seconds, refined_poses(ground, state), on_disk
+        decoder,
+        latents_of(state, data, settings),
+        state.history,
+        held_out,
+        seconds,
+        refined_poses(ground, state),
+        on_disk,
     )
 
 

@@ -17,7 +17,6 @@ from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
 
 
-
 @dataclass(frozen=True)
 class TrainLandscape(LandscapeInput):
     __doc__ = LandscapeInput.__doc__
@@ -44,9 +43,19 @@ class TrainLandscape(LandscapeInput):
             particles = replace(particles, pose=trained.poses)
         datadir = () if self.datadir is None else (self.datadir,)
         write_landscape(
-            desk.folder, particles, found.latents, found.decoder, source=self.particles, place=desk.place, datadir=datadir
+            desk.folder,
+            particles,
+            found.latents,
+            found.decoder,
+            source=self.particles,
+            place=desk.place,
+            datadir=datadir,
         )
-        write_volume(desk.folder / CONSENSUS, Volume(ground.consensus.map, particles.pixel_size), label="vitreous map of all particles")
+        write_volume(
+            desk.folder / CONSENSUS,
+            Volume(ground.consensus.map, particles.pixel_size),
+            label="vitreous map of all particles",
+        )
         for state in (SUBSPACE_STATE, TRAINING_STATE):
             (desk.folder / state).unlink(missing_ok=True)
         outcome = training_outcome(self, ground, baseline, trained)
