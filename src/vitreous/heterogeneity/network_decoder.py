@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vitreous.fourier.nonuniform import transform_at
 from vitreous.fourier.shells import power_spectrum
 from vitreous.heterogeneity.coordinate_network import NetworkWeights, network_values
-from vitreous.reconstruction.projection import FourierVolume, values_at
-from vitreous.reconstruction.slicing import sliced
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -60,19 +58,15 @@ class NetworkDecoder:
     def dimensions(self) -> int:
         return self.latent.shape[0]
 
-    @cached_property
-    def transform_of_consensus(self) -> FourierVolume:
-        return sliced(self.consensus)
-
     def transform(self, points: Float[np.ndarray, "p 3"], latent: Float[np.ndarray, " d"]) -> Complex[np.ndarray, " p"]:
         """The map's transform at these frequencies."""
         points, latent = np.asarray(points, np.float32), np.asarray(latent, np.float32)
-        values = np.empty(len(points), dtype=np.complex64)
+        values = np.asarray(transform_at(self.consensus, points / self.box), dtype=np.complex64)
         for start in range(0, len(points), POINTS_AT_ONCE):
             some = points[start : start + POINTS_AT_ONCE]
             scale = amplitude_at(self.amplitude, np.linalg.norm(some, axis=1))
             added = network_values(self.weights, some, latent, self.box)
-            values[start : start + len(some)] = values_at(self.transform_of_consensus, some) + scale * added
+            values[start : start + len(some)] += scale * added
         return values
 
 

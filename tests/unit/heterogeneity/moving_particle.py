@@ -42,7 +42,9 @@ class MovingParticles:
     positions: np.ndarray
 
 
-def moving_particles(count: int, box: int = 24, snr: float = 0.5, seed: int = 0, still: bool = False) -> MovingParticles:
+def moving_particles(
+    count: int, box: int = 24, snr: float = 0.5, seed: int = 0, still: bool = False
+) -> MovingParticles:
     """Images with CTF, shifts and white noise; half sets alternate. `still` particles all have the arm in the middle."""
     rng = np.random.default_rng(seed)
     positions = np.linspace(-1, 1, STATES)
@@ -61,7 +63,7 @@ def moving_particles(count: int, box: int = 24, snr: float = 0.5, seed: int = 0,
         slices[rows] = project(sliced(volume), rotation[rows].astype(np.float32), grid)
     images = np.fft.fftshift(np.fft.irfft2(half_plane(slices * transfer, grid), s=(box, box)), axes=(1, 2))
     shift = rng.normal(0, PIXEL_SIZE, (count, 2))
-    images = np.stack([translate(image, -move / PIXEL_SIZE, 2) for image, move in zip(images, shift)])
+    images = translate(images, -shift, PIXEL_SIZE)
     images = images + rng.normal(0, np.sqrt(images.var(axis=(1, 2)).mean() / snr), images.shape)
     particles = Particles(
         ImageName(np.arange(count), np.zeros(count, np.int32), ("moving.mrcs",)),
