@@ -32,8 +32,8 @@ ENCODED_TOGETHER = 512
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` that of Adam, `pose_rate` that of the poses, in
-    radian a step. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every batch, is looked at."""
+    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is
+    Adam's for the networks, `latent_rate` for latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every batch, is looked at."""
 
     network: NetworkSettings
     radius: float
@@ -41,6 +41,7 @@ class TrainingSettings:
     epochs: int = 20
     batch: int = 16
     rate: float = 5e-4
+    latent_rate: float = 0.05
     pose_rate: float = 1e-3
     beta: float = 1.0
     share: float = 1.0
@@ -49,7 +50,7 @@ class TrainingSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("radius", "particle_radius", "epochs", "batch", "rate", "pose_rate", "share"):
+        for name in ("radius", "particle_radius", "epochs", "batch", "rate", "latent_rate", "pose_rate", "share"):
             if not getattr(self, name) > 0:
                 raise SettingsProblem(f"{name.replace('_', ' ')} {getattr(self, name)}", "a positive number")
         if self.beta < 0 or self.share > 1:
@@ -186,7 +187,7 @@ def one_epoch(
         if not np.isfinite(values).all():
             refuse_loss(values[0], state.epoch, number, rows, name_of)
         for table, change, rate in (
-            (latent, gradient.latent, 10 * settings.rate),
+            (latent, gradient.latent, settings.latent_rate),
             (pose, gradient.pose, settings.pose_rate),
         ):
             if table is not None and change is not None:

@@ -145,7 +145,7 @@ def trilinear(data: Complex[Array, "z y x"], points: Float[Array, "*batch 3"]) -
     corner = xp.floor(points)
     fraction = points - corner
     index = corner.astype(np.int32) + np.array([0, height // 2, depth // 2], dtype=np.int32)
-    flat = data.reshape(-1)
+    flat = xp.asarray(data).reshape(-1)
     base = (index[..., 2] * height + index[..., 1]) * width + index[..., 0]
     weights = [(1 - fraction[..., axis], fraction[..., axis]) for axis in range(3)]
     total: Any = 0
