@@ -32,8 +32,9 @@ ENCODED_TOGETHER = 512
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is
-    Adam's for the networks, `latent_rate` for latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every batch, is looked at."""
+    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is Adam's for the networks, `latent_rate` for
+    latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every
+    batch, is looked at."""
 
     network: NetworkSettings
     radius: float
