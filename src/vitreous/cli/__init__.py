@@ -130,6 +130,12 @@ COMMANDS = (
         "Signal subtraction: take all but one part of a particle out of its images",
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
     ),
+    Command(
+        ("landscape", "train"),
+        "landscape_train",
+        "Learn a map as a function of a latent, and the latent of each particle",
+        "vitreous landscape train particles.star --latent 2 --epochs 3 --width 32 --out landscape",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
         ("postprocess",),

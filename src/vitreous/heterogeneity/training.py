@@ -239,6 +239,7 @@ def _stepping(rate: float, beta: float) -> Callable[..., Any]:
         (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
         fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn
         slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
+        change: Any
         change, state = optimiser.update(slope, state)
         change = change._replace(encoder=jax.tree.map(lambda by: listens * by, change.encoder))
         moved = jax.tree.map(lambda value, by: value + by, weights, change)

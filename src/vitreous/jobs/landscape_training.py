@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,14 @@ from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.drgn import corrected_pose
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, shell_amplitude
-from vitreous.heterogeneity.slice_source import SlicesOnDisk, SliceSource, bytes_loaded, loaded, without_consensus
+from vitreous.heterogeneity.slice_source import (
+    READ_TOGETHER,
+    SlicesOnDisk,
+    SliceSource,
+    bytes_loaded,
+    loaded,
+    without_consensus,
+)
 from vitreous.heterogeneity.subspace import SubspaceSettings, SubspaceState, encode_subspace, fit_subspace
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.heterogeneity.training import (
@@ -20,6 +28,7 @@ from vitreous.heterogeneity.training import (
     TrainingData,
     TrainingSettings,
     TrainingState,
+    batches,
     bounds_of,
     decoder_of,
     latents_of,
@@ -184,10 +193,10 @@ def pixel_features(source: SliceSource) -> np.ndarray:
     grid: SliceGrid = source.grid
     near = np.flatnonzero(np.hypot(grid.kx, grid.ky) < PIXEL_FEATURES_RADIUS)
     features = np.empty((len(source), 2 * len(near)), np.float32)
-    groups = [np.arange(start, min(start + 256, len(source))) for start in range(0, len(source), 256)]
+    groups = batches(np.arange(len(source)), READ_TOGETHER)
     for rows, slices in zip(groups, source.stream(groups), strict=True):
-        product = slices.values[:, near] * slices.transfer[:, near]
-        features[rows] = np.concatenate([product.real, product.imag], axis=1)
+        values: Any = slices.values[:, near] * slices.transfer[:, near]
+        features[rows] = np.concatenate([values.real, values.imag], axis=1)
     return features / np.sqrt(np.mean(features**2, axis=0) + 1e-12)
 
 
