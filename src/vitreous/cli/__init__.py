@@ -130,6 +130,12 @@ COMMANDS = (
         "Signal subtraction: take all but one part of a particle out of its images",
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
     ),
+    Command(
+        ("simulate", "ensemble"),
+        "simulate_ensemble",
+        "Make images of a particle in many conformations: a hinge, a mixture, or a path, with the truth",
+        "vitreous simulate ensemble hinge --count 1000 --out hinge",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
         ("postprocess",),
