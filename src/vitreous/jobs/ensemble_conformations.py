@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,7 +29,10 @@ MANY = 0.1  # of the atoms; as many left out deserve a warning
 
 @dataclass(frozen=True)
 class Conformations:
-    """k conformations: `values` [k] of the coordinate, `names`, `populations` [k], and `atoms(k)`, their atoms in a common frame."""
+    """k conformations: `values` [k] of the coordinate, `names`, `populations` [k], and `atoms(k)`, their atoms in a common frame.
+
+    `still` [n]: atoms that are in the same place in all, if there are any and all have the same atoms.
+    """
 
     kind: str
     values: np.ndarray
@@ -39,6 +42,7 @@ class Conformations:
     findings: tuple[Finding, ...] = ()
     facts: dict = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    still: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -74,6 +78,7 @@ def _hinge(settings: EnsembleInput) -> Conformations:
         lambda k: hinge.bent(atoms, moving, angles[k] * DEGREE),
         findings,
         facts,
+        still=~moving,
     )
 
 
@@ -151,6 +156,17 @@ class Frame:
     box: int
     pixel_size: float
     b_factor: float = 0.0
+
+    def maps(self, conformations: Conformations) -> Iterator[Volume]:
+        """The map of each conformation. The potential is a sum over atoms: those that stand still are summed once."""
+        still, same = conformations.still, None
+        for number in range(len(conformations)):
+            atoms = conformations.atoms(number)
+            if still is None:
+                yield self.map(atoms)
+                continue
+            same = self.map(atoms.rows(still)).data if same is None else same
+            yield Volume(self.map(atoms.rows(~still)).data + same, self.pixel_size)
 
     def map(self, atoms: Atoms) -> Volume:
         """The potential of the atoms, in volt."""

@@ -78,9 +78,9 @@ class SimulateEnsemble(EnsembleInput):
         """The potential of each conformation, in volt."""
         progress = desk.progress("conformations")
         (desk.folder / MAPS).mkdir(exist_ok=True)
-        for number in range(len(conformations)):
-            write_volume(desk.folder / map_name(number + 1), frame.map(conformations.atoms(number)))
-            progress(number + 1, len(conformations))
+        for number, volume in enumerate(frame.maps(conformations), start=1):
+            write_volume(desk.folder / map_name(number), volume)
+            progress(number, len(conformations))
 
     def scale(self, desk: Desk, conformations: Conformations, frame: Frame) -> float:
         """What the maps are multiplied by: the noise of the images then has standard deviation 1 (without noise, the signal has)."""
