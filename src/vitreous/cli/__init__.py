@@ -134,7 +134,7 @@ COMMANDS = (
         ("simulate", "ensemble"),
         "simulate_ensemble",
         "Make images of a particle in many conformations: a hinge, a mixture, or a path, with the truth",
-        "vitreous simulate ensemble hinge --count 1000 --out hinge",
+        "vitreous simulate ensemble hinge --conformations 10 --count 1000 --out hinge",
     ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(

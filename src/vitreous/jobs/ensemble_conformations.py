@@ -31,7 +31,8 @@ MANY = 0.1  # of the atoms; as many left out deserve a warning
 class Conformations:
     """k conformations: `values` [k] of the coordinate, `names`, `populations` [k], and `atoms(k)`, their atoms in a common frame.
 
-    `still` [n]: atoms that are in the same place in all, if there are any and all have the same atoms.
+    `still` [n]: atoms that are in the same place in all, if there are any and all have the same atoms. `towards`: the direction (x, y, z) from
+    which the motion is seen best, along its axis.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Conformations:
     facts: dict = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     still: np.ndarray | None = None
+    towards: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -79,6 +81,7 @@ def _hinge(settings: EnsembleInput) -> Conformations:
         findings,
         facts,
         still=~moving,
+        towards=hinge.axis,
     )
 
 
@@ -134,6 +137,7 @@ def _path(settings: EnsembleInput) -> Conformations:
         findings,
         facts,
         tuple(warnings),
+        towards=max(path.motions, key=lambda motion: motion.angle).axis,
     )
 
 

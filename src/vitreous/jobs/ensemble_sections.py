@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from vitreous.fourier.transforms import forward
-from vitreous.geometry.rotations import matrix_from_euler, view_direction
+from vitreous.geometry.rotations import matrix_from_axis_angle, matrix_from_euler, view_direction
 from vitreous.io.ensemble_truth import EnsembleTruth
 from vitreous.io.mrc import read_volume
 from vitreous.jobs.curves import Series, histogram, line_plot, sphere_map
 from vitreous.jobs.job import Outcome
-from vitreous.jobs.pictures import VIEWS, image_gallery, png_bytes, sheet_of
+from vitreous.jobs.pictures import image_gallery, png_bytes, sheet_of
 from vitreous.jobs.report import Figure, Section, Source, Table
 from vitreous.jobs.simulation_sections import SHOWN, defocus_section
-from vitreous.jobs.surface import SurfaceView, draw_surface
+from vitreous.jobs.surface import SIDE, SurfaceView, draw_surface
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.fsc import correlate_shells, shell_frequencies
 from vitreous.reconstruction.mask import density_threshold
@@ -69,13 +69,14 @@ class EnsembleReport:
     particles: Particles
     extremes: Extremes
     noise: Noise | None
+    towards: np.ndarray | None = None
     sources: Sequence[Source] = ()
 
 
 def ensemble_sections(outcome: Outcome, report: EnsembleReport) -> list[Section]:
     """All sections. The images that are shown are made again."""
     return [
-        Section("Result", MEANING, figures=[conformations_figure(report.truth)], numbers=outcome.numbers()),
+        Section("Result", MEANING, figures=[conformations_figure(report)], numbers=outcome.numbers()),
         difference_section(report),
         Section("Images", IMAGES, figures=[images_figure(report)]),
         population_section(report.truth),
@@ -91,23 +92,43 @@ def drawn(truth: EnsembleTruth) -> list[int]:
     return sorted(set(np.linspace(0, count - 1, min(COLUMNS, count)).round().astype(int).tolist()))
 
 
-def conformation_surfaces(truth: EnsembleTruth, numbers: Sequence[int], size: int = VIEW_SIZE) -> bytes:
-    """PNG of the surfaces of some conformations, one a column, from two sides, at one level and one scale."""
+def conformation_surfaces(
+    truth: EnsembleTruth, numbers: Sequence[int], views: Sequence[np.ndarray], size: int = VIEW_SIZE
+) -> bytes:
+    """PNG of the surfaces of some conformations, one a column, and one view a row, at one level and one scale."""
     volumes = [read_volume(truth.maps[number]).data for number in numbers]
     level = density_threshold(volumes[0])
     widest = max(SurfaceView(volume, level).field for volume in volumes)
-    views = [SurfaceView(volume, level, field=widest) for volume in volumes]
-    panels = [draw_surface(view, np.asarray(turn, np.float64), size=size) for turn in VIEWS[:2] for view in views]
-    return png_bytes(sheet_of([(panel * 255 + 0.5).astype(np.uint8) for panel in panels], columns=len(views)))
+    surfaces = [SurfaceView(volume, level, field=widest) for volume in volumes]
+    panels = [draw_surface(surface, np.asarray(turn, np.float64), size=size) for turn in views for surface in surfaces]
+    return png_bytes(sheet_of([(panel * 255 + 0.5).astype(np.uint8) for panel in panels], columns=len(numbers)))
 
 
-def conformations_figure(truth: EnsembleTruth) -> Figure:
-    numbers = drawn(truth)
+def view_along(towards: np.ndarray | None) -> np.ndarray:
+    """The rotation that turns this direction towards the viewer, by the shortest way; the identity for None.
+
+    >>> view_along(np.array([1.0, 0.0, 0.0])) @ [1.0, 0.0, 0.0]
+    array([0., 0., 1.])
+    """
+    if towards is None:
+        return np.eye(3)
+    aim = np.array([0.0, 0.0, 1.0])
+    across = np.cross(towards, aim)
+    if np.linalg.norm(across) < 1e-9:
+        across = np.array([1.0, 0.0, 0.0])
+    angle = np.arccos(np.clip(towards @ aim, -1, 1))
+    return np.round(matrix_from_axis_angle(across / np.linalg.norm(across), np.float64(angle)), 12)
+
+
+def conformations_figure(report: EnsembleReport) -> Figure:
+    numbers = drawn(report.truth)
+    view = view_along(report.towards)
+    where = "along z" if report.towards is None else "along the axis of the motion"
     return Figure(
-        "Surfaces of conformations, at one level: above along z, below after a quarter turn about the vertical axis.",
-        png=conformation_surfaces(truth, numbers),
+        f"Surfaces of conformations, at one level: above {where}, below after a quarter turn about the vertical axis.",
+        png=conformation_surfaces(report.truth, numbers, (view, SIDE @ view)),
         alt="Surfaces of conformations from two sides",
-        columns=[truth.names[number] for number in numbers],
+        columns=[report.truth.names[number] for number in numbers],
         wide=True,
     )
 

@@ -171,7 +171,8 @@ class SimulateEnsemble(EnsembleInput):
             outcome.warnings.append(f"{int((counts == 0).sum())} of {len(truth)} conformations have no particle.")
         samples = [self.sample, self.last] if self.kind == "path" else [self.sample]
         sources = [Source(sample.source) for sample in samples if sample.bundled]
-        report = EnsembleReport(truth, particles, pair, self.noise_of(frame.box, frame.pixel_size), sources)
+        noise = self.noise_of(frame.box, frame.pixel_size)
+        report = EnsembleReport(truth, particles, pair, noise, conformations.towards, sources)
         outcome.sections = ensemble_sections(outcome, report)
         return outcome
 

@@ -51,6 +51,11 @@ class RigidMotion:
         """By how much it turns, radian, 0 to pi."""
         return self._screw[1]
 
+    @property
+    def axis(self) -> np.ndarray:
+        """The direction about which it turns, of length 1; of no meaning where it does not turn."""
+        return self._screw[0]
+
     @cached_property
     def _screw(self) -> tuple[np.ndarray, float, np.ndarray, float]:
         """Axis, angle, the point of the axis nearest to the origin, and pitch."""
