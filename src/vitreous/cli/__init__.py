@@ -59,6 +59,12 @@ COMMANDS = (
         "vitreous simulate micrograph model.cif --pixel-size 2 --size 512 --particles 10 --out micrographs",
     ),
     Command(
+        ("simulate", "ensemble"),
+        "simulate_ensemble",
+        "Make images of a particle in many conformations: a hinge, a mixture, or a path, with the truth",
+        "vitreous simulate ensemble hinge --conformations 10 --count 1000 --out hinge",
+    ),
+    Command(
         ("simulate", "plan"),
         "simulate_plan",
         "Say which scattering model suffices for a thickness, a voltage and a resolution",
