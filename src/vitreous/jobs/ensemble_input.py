@@ -63,8 +63,8 @@ class EnsembleInput(ImagingInput, EnsembleKind):
     point
         Of a hinge: a point (x, y, z) of its axis in angstrom, in the frame of the model's file.
     species
-        Of a mixture: what each species holds, chains and residues such as *, *,-S* or L*,S60:1-500. By default the ribosome, its
-        large subunit and its small subunit.
+        Of a mixture: what each species holds, chains (with wildcards) and residues such as A:1-90,B; a part that begins with a
+        minus is taken away. By default the ribosome, its large subunit and its small subunit.
     populations
         Of a mixture: the share of each species; they add up to 1. By default all alike.
     end

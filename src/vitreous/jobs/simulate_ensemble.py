@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -177,12 +178,12 @@ class SimulateEnsemble(EnsembleInput):
         return outcome
 
 
-def _maps(folder: Path):
+def _maps(folder: Path) -> Callable[[int], Volume]:
     """The map of a conformation, by its number from 0."""
     return lambda conformation: read_volume(folder / map_name(conformation + 1))
 
 
 EXTREMES_MEANING = (
-    "Mean over the shells of the Fourier shell correlation of the two most different of the first conformation and another: "
-    "{} and {}. At 1 there is nothing to tell apart."
+    "Mean over the shells of the Fourier shell correlation of the first conformation with that which is least like it: {} and {}. "
+    "At 1 there would be nothing to tell apart."
 )
