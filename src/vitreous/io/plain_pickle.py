@@ -13,7 +13,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
@@ -98,7 +98,8 @@ class _Dtype:
     def __init__(self, code: Any, *_: Any):
         if not isinstance(code, str) or not NUMERICAL.fullmatch(code):
             raise ValueError(f"an array of elements of type {code!r}")
-        self.code, self.order = code, "="
+        self.code = code
+        self.order: Literal["<", ">", "=", "|"] = "="
 
     def __setstate__(self, state: Any) -> None:
         order = state[1]
