@@ -130,6 +130,12 @@ COMMANDS = (
         "Signal subtraction: take all but one part of a particle out of its images",
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
     ),
+    Command(
+        ("landscape", "score"),
+        "landscape_score",
+        "Score a landscape, of any program, against the truth of a simulated ensemble",
+        "vitreous landscape score trained --truth ensemble --out scores",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
         ("postprocess",),
