@@ -104,7 +104,9 @@ class ScoreLandscape:
         truth = read_truth(self.truth)
         file = self.truth / PARTICLES if self.truth.is_dir() else self.truth
         images = read_particles(file, load_images=False).names
-        matched = [self.matched(method, truth, images) for method in self.methods()]
+        methods = self.methods()
+        given = [None] * (len(methods) - 1) + [self.volumes]  # the maps of --volumes are those of the last
+        matched = [self.matched(*pair, truth, images) for pair in zip(methods, given)]
         readers, grid = readers_of(matched, truth)
         scored = self.scored(matched, readers, truth, grid, desk)
         outcome = score_outcome(scored, truth, grid, self.align)
@@ -134,8 +136,10 @@ class ScoreLandscape:
             for method, path in zip(found, paths)
         ]
 
-    def matched(self, method: Method, truth: EnsembleTruth, images: ImageName) -> Matched:
-        """The particles that a method and the truth share, and those whose maps are compared."""
+    def matched(self, method: Method, volumes: Path | None, truth: EnsembleTruth, images: ImageName) -> Matched:
+        """The particles that a method and the truth share, and those whose maps are compared: its own, or those in `volumes`."""
+        if volumes is not None and method.maps is not None:
+            raise SettingsProblem(f"--volumes for {method.name}, which has maps", "a method without maps of its own")
         if method.images is not None:
             own, true = matched_rows(method.images, images, method.name)
         elif len(method.latents) == len(images):
@@ -157,12 +161,9 @@ class ScoreLandscape:
             )
             for one, rows in chosen_images(conformation, count, np.random.default_rng(self.seed))
         ]
-        if self.volumes is not None and method.maps is None:
-            images_in_all = sum(len(one.rows) for one in chosen)
-            maps = given_maps(self.volumes, images_in_all, len(chosen), self.pixel_size)
+        if volumes is not None:
+            maps = given_maps(volumes, sum(len(one.rows) for one in chosen), len(chosen), self.pixel_size)
             method = replace(method, maps=maps, files=(*method.files, *maps.images, *maps.conformations))
-        elif self.volumes is not None and (self.latents is None or method.kind == "latents"):
-            raise SettingsProblem(f"--volumes for {method.name}, which has maps", "a method without maps of its own")
         return Matched(method, own, true, chosen)
 
     def scored(

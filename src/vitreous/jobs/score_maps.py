@@ -55,14 +55,16 @@ class TrueMaps:
 class MapScores:
     """Curves and areas of one method, in the order of its chosen images and conformations. Empty where the method gives no maps for them.
 
-    `image_curves` [m, s] of m images with the true map of their conformation; `mean_areas` [m] of the mean of all true maps with the same,
-    `consensus_areas` [m] of the method's own map of all particles. `conformation_curves` [c, s] of the maps at the latent in the middle of each conformation.
+    `image_curves` [m, s] of m images with the true map of their conformation. Of each of c conformations: `conformation_curves` [c, s] of the map at the
+    latent in its middle with its true map, and `resolutions` [c]; `mean_curves` [c, s] of the mean of all true maps, `consensus_curves` [c, s] of the
+    method's own map of all particles, with the same; and how many chosen images it has, `counts` [c].
     """
 
     image_curves: list[np.ndarray] = field(default_factory=list)
     mean_curves: list[np.ndarray] = field(default_factory=list)
     consensus_curves: list[np.ndarray] = field(default_factory=list)
     conformation_curves: list[np.ndarray] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     resolutions: list[Resolution] = field(default_factory=list)
     placement: Placement | None = None
 
@@ -71,16 +73,22 @@ class MapScores:
         return _areas(self.image_curves)
 
     @property
+    def conformation_areas(self) -> np.ndarray:
+        return _areas(self.conformation_curves)
+
+    @property
     def mean_areas(self) -> np.ndarray:
+        """Of each conformation."""
         return _areas(self.mean_curves)
 
     @property
     def consensus_areas(self) -> np.ndarray:
+        """Of each conformation."""
         return _areas(self.consensus_curves)
 
-    @property
-    def conformation_areas(self) -> np.ndarray:
-        return _areas(self.conformation_curves)
+    def of_images(self, values: np.ndarray | list[np.ndarray]) -> np.ndarray:
+        """Values of the conformations, each repeated for its chosen images."""
+        return np.repeat(values, self.counts, axis=0)
 
 
 def _areas(curves: list[np.ndarray]) -> np.ndarray:
@@ -156,9 +164,10 @@ def score_maps(
             number += 1
             progress(done := done + 1, total)
         baseline = comparison.correlation(mean_transform, truth)
-        scores.mean_curves += [baseline] * len(one.rows)
+        scores.mean_curves.append(baseline)
         if own is not None:
-            scores.consensus_curves += [comparison.correlation(own, truth)] * len(one.rows)
+            scores.consensus_curves.append(comparison.correlation(own, truth))
+        scores.counts.append(len(one.rows))
         found = comparison.transform(reader.conformation(place_number, one.central))
         curve = comparison.correlation(found, truth)
         scores.conformation_curves.append(curve)

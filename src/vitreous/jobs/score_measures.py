@@ -29,6 +29,7 @@ class Measure:
     meaning: str
     unit: str = ""
     digits: int = 3
+    deviation: float | None = None  # between the images or conformations that the value is the mean of
 
     @property
     def number(self) -> float | None:
@@ -36,14 +37,15 @@ class Measure:
 
     @property
     def text(self) -> str:
-        """The value, with its interval."""
+        """The value, with its interval or deviation."""
         if self.value is None:
             return "–"
         unit = f" {self.unit}" if self.unit else ""
         if isinstance(self.value, Estimate):
             low, value, high = (f"{v:.{self.digits}f}" for v in (self.value.low, self.value.value, self.value.high))
             return f"{value} ({low} to {high}){unit}"
-        return f"{self.value:.{self.digits}f}{unit}"
+        spread = "" if self.deviation is None else f" ± {self.deviation:.{self.digits}f}"
+        return f"{self.value:.{self.digits}f}{spread}{unit}"
 
 
 @dataclass(frozen=True)
@@ -62,19 +64,13 @@ class ScoredMethod:
     def measures(self) -> list[Measure]:
         return [*_map_measures(self.maps), *_latent_measures(self.latents)]
 
-    def spread(self) -> dict[str, float]:
-        """Standard deviations over images and conformations."""
-        if self.maps is None:
-            return {}
-        areas = {"image_fsc_auc_std": self.maps.image_areas, "conformation_fsc_auc_std": self.maps.conformation_areas}
-        return {key: float(values.std()) for key, values in areas.items() if len(values)}
-
     def as_json(self) -> dict[str, Any]:
         """Everything, for result.json."""
         measures = self.measures()
         found: dict[str, Any] = {"kind": self.method.kind, "particles": len(self.rows)}
         found["latent_dimensions"] = self.method.latents.shape[1]
-        found |= {one.key: one.number for one in measures} | self.spread()
+        found |= {one.key: one.number for one in measures}
+        found |= {f"{one.key}_std": one.deviation for one in measures if one.deviation is not None}
         found["intervals"] = {
             one.key: [one.value.low, one.value.high] for one in measures if isinstance(one.value, Estimate)
         }
@@ -101,11 +97,12 @@ def _curves(maps: MapScores, chosen: list[ChosenImages]) -> dict[str, Any]:
             "row": np.concatenate([one.true_rows for one in chosen]) + 1,
             "conformation": np.repeat([one.conformation + 1 for one in chosen], [len(one.rows) for one in chosen]),
             "fsc_auc": maps.image_areas,
-            "homogeneous_fsc_auc": maps.mean_areas,
+            "homogeneous_fsc_auc": maps.of_images(maps.mean_areas),
         },
         "conformations": {
             "conformation": [one.conformation + 1 for one in chosen],
             "fsc_auc": maps.conformation_areas,
+            "homogeneous_fsc_auc": maps.mean_areas,
             "resolution_angstrom": [one.value for one in maps.resolutions],
             "fsc": np.stack(maps.conformation_curves).round(5),
         },
@@ -115,7 +112,7 @@ def _curves(maps: MapScores, chosen: list[ChosenImages]) -> dict[str, Any]:
 def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
     if maps is None:
         return
-    chance = float(maps.mean_areas.mean())
+    chance = float(maps.of_images(maps.mean_areas).mean())
     if maps.image_curves:
         areas = maps.image_areas
         yield Measure(
@@ -124,8 +121,9 @@ def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
             float(areas.mean()),
             chance,
             1.0,
-            "Area under the FSC of the map at an image's latent with the true map of that image, mean over the images: 1 is perfect. By chance: what "
-            "the mean of all true maps gets, a perfect homogeneous reconstruction.",
+            f"Area under the FSC of the map at an image's latent with the true map of that image, mean and standard deviation over {len(areas):,} images: 1 is "
+            "perfect. With nothing learned: the mean of all true maps, a perfect homogeneous reconstruction.",
+            deviation=float(areas.std()),
         )
         yield Measure(
             "image_fsc_gain",
@@ -139,7 +137,7 @@ def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
         yield Measure(
             "consensus_fsc_auc",
             "AUC of its consensus",
-            float(maps.consensus_areas.mean()),
+            float(maps.of_images(maps.consensus_areas).mean()),
             chance,
             1.0,
             "The same for the method's own map of all particles: what it had before it learned.",
@@ -150,7 +148,9 @@ def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
         float(maps.conformation_areas.mean()),
         float(maps.mean_areas.mean()),
         1.0,
-        "Area under the FSC of the map at the latent in the middle of each conformation with its true map, mean over the conformations.",
+        "Area under the FSC of the map at the latent in the middle of each conformation with its true map, mean and standard deviation over "
+        f"{len(maps.counts):,} conformations.",
+        deviation=float(maps.conformation_areas.std()),
     )
     resolutions = [one.value for one in maps.resolutions if one.value is not None]
     yield Measure(

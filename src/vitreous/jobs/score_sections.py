@@ -171,28 +171,31 @@ def curves_figure(scored: list[ScoredMethod], grid: MapGrid) -> Figure:
         mean, deviation = curves.mean(axis=0), curves.std(axis=0)
         series.append(Series(one.name, grid.frequency, mean, colour=colour))
         if len(scored) <= 2:
-            for end in (mean - deviation, mean + deviation):
+            for end in (mean - deviation, np.minimum(mean + deviation, 1)):
                 label = f"± standard deviation, {one.name}"
                 series.append(Series(label, grid.frequency, end, "dotted", colour))
     first = scored[0].maps
     assert first is not None
     colour = len(scored)
-    series.append(Series("mean of all true maps", grid.frequency, np.mean(first.mean_curves, axis=0), "dashed", colour))
+    series.append(
+        Series(
+            "mean of all true maps", grid.frequency, first.of_images(first.mean_curves).mean(axis=0), "dashed", colour
+        )
+    )
     if len(scored) == 1 and first.consensus_curves:
-        mean = np.mean(first.consensus_curves, axis=0)
+        mean = first.of_images(first.consensus_curves).mean(axis=0)
         series.append(Series("its consensus", grid.frequency, mean, "dashed", colour + 1))
     svg = line_plot(
         one_label_each(series),
         x_label="resolution; frequency (1/Å)",
         y_label="FSC with the truth",
         title="Fourier shell correlation with the truth",
-        y_limits=(min(-0.05, min(float(s.y.min()) for s in series)), 1.02),  # type: ignore[union-attr]
+        y_limits=(min(-0.05, min(float(np.min(s.y)) for s in series)), 1.02),
         resolution_axis=True,
     )
     return Figure(
-        "FSC of the maps at the latents of single images with their true maps, mean over the images.",
+        "FSC of the maps at the latents of single images (of conformations, where a method gives no others) with their true maps: the mean.",
         svg=svg,
-        wide=True,
     )
 
 
@@ -219,10 +222,7 @@ def areas_figure(scored: list[ScoredMethod], truth: EnsembleTruth) -> Figure:
     first = scored[0].maps
     assert first is not None
     index = np.array([chosen.conformation for chosen in scored[0].chosen])
-    starts = np.cumsum([0, *(len(chosen.rows) for chosen in scored[0].chosen)])[:-1]
-    groups.append(
-        Points("mean of all true maps", _coordinates(truth, index), first.mean_areas[starts], "cross", len(scored))
-    )
+    groups.append(Points("mean of all true maps", _coordinates(truth, index), first.mean_areas, "cross", len(scored)))
     svg = scatter_plot(
         groups,
         x_label=UNITS.get(truth.kind, "conformation"),

@@ -35,7 +35,7 @@ def image_rows(one: ScoredMethod, truth: EnsembleTruth, images: ImageName) -> di
     """The chosen images and, where there are maps, their areas."""
     rows = np.concatenate([chosen.true_rows for chosen in one.chosen])
     areas = np.full(len(rows), np.nan) if one.maps is None or not one.maps.image_curves else one.maps.image_areas
-    mean = np.full(len(rows), np.nan) if one.maps is None else one.maps.mean_areas
+    mean = np.full(len(rows), np.nan) if one.maps is None else one.maps.of_images(one.maps.mean_areas)
     return {
         "vitreousMethod": _same(one.name, len(rows)),
         "rlnImageName": np.array([images.text(row) for row in rows.tolist()], dtype=object),
@@ -70,7 +70,7 @@ def curve_rows(one: ScoredMethod, grid: MapGrid) -> dict[str, np.ndarray]:
         "rlnResolution": grid.frequency,
         "vitreousFsc": curves.mean(axis=0),
         "vitreousFscDeviation": curves.std(axis=0),
-        "vitreousHomogeneousFsc": np.mean(one.maps.mean_curves, axis=0),
+        "vitreousHomogeneousFsc": one.maps.of_images(one.maps.mean_curves).mean(axis=0),
     }
 
 
