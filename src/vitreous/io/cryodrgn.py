@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from vitreous.conventions import CtfState
-from vitreous.errors import DataProblem
+from vitreous.errors import DataProblem, OutputProblem
 from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler
 from vitreous.io.atomic import atomic_path
 from vitreous.io.grouping import distinct_rows
@@ -34,6 +34,7 @@ from vitreous.units import DEGREE, KILOVOLT, MILLIMETRE
 
 POSES, CTF, LATENTS = "poses.pkl", "ctf.pkl", "z.pkl"
 COLUMNS = 9
+LARGEST_LOG_VARIANCE = 80.0  # whose variance float32 can hold
 TURN = 1e-3  # how far R R^T of a rotation matrix in single precision, refined by gradients, may be from 1
 PROTOCOL = 4  # of the pickles that are written: every Python 3.4 and later reads it
 
@@ -131,6 +132,8 @@ def read_latents(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray |
     log_variance = _numbers(more[0], path, "log variances", (-1,))
     if log_variance.shape != mean.shape:
         raise DataProblem(f"{path} has latents {mean.shape} and variances {log_variance.shape}", "one for each")
+    if log_variance.max() > LARGEST_LOG_VARIANCE:
+        raise DataProblem(f"{path} has a variance of e^{log_variance.max():g}", "logarithms of variances")
     return mean, np.exp(log_variance)
 
 
@@ -168,7 +171,11 @@ def write_cryodrgn_inputs(folder: str | os.PathLike[str], particles: Particles) 
     or CTFs, with several pixel sizes or a magnification matrix, or whose images are corrected for their CTF already.
     """
     poses, ctf = pose_arrays(particles), ctf_array(particles)
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputProblem(f"the folder {folder} cannot be made: {reason}", "", "choose another") from None
     write_pickles(Path(folder) / POSES, poses)
     write_pickles(Path(folder) / CTF, ctf)
 
