@@ -101,7 +101,9 @@ def test_networks_of_every_kind(given, number):
         np.testing.assert_allclose(ours.real - ours.imag, theirs.ravel(), atol=atol)
     else:
         np.testing.assert_allclose(ours, theirs[:, 0] + 1j * theirs[:, 1], atol=atol)
-    bare = {name.removeprefix("decoder."): array for name, array in given.arrays_of(stored["shapes"]).items()}  # of train_dec
+    bare = {
+        name.removeprefix("decoder."): array for name, array in given.arrays_of(stored["shapes"]).items()
+    }  # of train_dec
     again = cryodrgn_decoder(given.config_of(kind), bare, 2.0).transform(given.points(), np.array(given.LATENT))
     np.testing.assert_array_equal(again, ours)
     opposite = decoder.transform(-given.points(), np.array(given.LATENT))
