@@ -159,7 +159,7 @@ COMMANDS = (
     Command(
         ("convert",),
         "convert",
-        "Convert particle files (STAR, .cs) and maps",
+        "Convert particle files (STAR, .cs, cryoDRGN) and maps",
         "vitreous convert particles.star particles.cs",
     ),
     Command(
