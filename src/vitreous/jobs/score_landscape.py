@@ -30,7 +30,7 @@ from vitreous.jobs.score_matching import matched_rows
 from vitreous.jobs.score_measures import ScoredMethod
 from vitreous.jobs.score_sections import score_outcome
 from vitreous.jobs.score_tables import LATENTS_TO_DECODE, latents_to_decode, write_tables
-from vitreous.jobs.scored_methods import GivenMaps, Method, given_maps, method_of_folder, method_of_latents
+from vitreous.jobs.scored_methods import CRYODRGN, GivenMaps, Method, given_maps, method_of_folder, method_of_latents
 from vitreous.model.particles import ImageName
 
 IMAGES = 100  # about so many are chosen, as in CryoBench
@@ -43,14 +43,14 @@ class ScoreLandscape:
     Parameters
     ----------
     folders
-        Folders of methods to score side by side: of `vitreous landscape train`, of cryoDRGN (z.*.pkl), of RELION's
-        Class3D (run_it*_data.star).
+        Folders of methods to score side by side: of `vitreous landscape train`, of cryoDRGN, of RELION's Class3D.
     truth
         Folder that `vitreous simulate ensemble` has written, or a particle file in it.
     latents
         A method's latents alone: .npy, .txt (a line a particle), .pkl, or a .star or .cs with columns of latents.
     volumes
-        Folder with the maps (.mrc) of a method that has none in its own folder: one for each line of the latents.txt
+        Folder with the maps (.mrc) of a method that has none in its own folder (of cryoDRGN also in place of those of
+        its network): one for each line of the latents.txt
         that a run without this option writes, in that order, or one for each conformation.
     particles
         Particle file (.star, .cs) that says which images the latents belong to; by default those of the truth in its
@@ -104,7 +104,8 @@ class ScoreLandscape:
         truth = read_truth(self.truth)
         file = self.truth / PARTICLES if self.truth.is_dir() else self.truth
         images = read_particles(file, load_images=False).names
-        methods = self.methods()
+        one_map = read_volume(truth.maps[0])
+        methods = self.methods(one_map.box * one_map.pixel_size)
         given = [None] * (len(methods) - 1) + [self.volumes]  # the maps of --volumes are those of the last
         matched = [self.matched(*pair, truth, images) for pair in zip(methods, given)]
         readers, grid = readers_of(matched, truth)
@@ -117,14 +118,14 @@ class ScoreLandscape:
             if one.maps is None:
                 latents_to_decode(desk.folder, one, alone=len(scored) == 1)
                 outcome.warnings.append(
-                    f"{one.name} has no maps here, and so no scores of maps: decode the latents in {LATENTS_TO_DECODE}, a map a line, and give "
-                    "their folder as --volumes."
+                    f"{one.method.note} {one.name} has no maps here, and so no scores of maps: decode the latents in {LATENTS_TO_DECODE}, a map a line, "
+                    "and give their folder as --volumes.".lstrip()
                 )
         return outcome
 
-    def methods(self) -> list[Method]:
-        """The methods to score, the one of --latents last, each with a name of its own."""
-        found = [method_of_folder(folder) for folder in self.folders]
+    def methods(self, width: float) -> list[Method]:
+        """The methods to score, the one of --latents last, each with a name of its own. Images are `width` angstrom wide."""
+        found = [method_of_folder(folder, width) for folder in self.folders]
         if self.latents is not None:
             found.append(method_of_latents(self.latents))
         if self.particles is not None:
@@ -138,7 +139,7 @@ class ScoreLandscape:
 
     def matched(self, method: Method, volumes: Path | None, truth: EnsembleTruth, images: ImageName) -> Matched:
         """The particles that a method and the truth share, and those whose maps are compared: its own, or those in `volumes`."""
-        if volumes is not None and method.maps is not None:
+        if volumes is not None and method.maps is not None and method.kind != CRYODRGN:
             raise SettingsProblem(f"--volumes for {method.name}, which has maps", "a method without maps of its own")
         if method.images is not None:
             own, true = matched_rows(method.images, images, method.name)

@@ -1,7 +1,7 @@
 """What a method of heterogeneity says, in the files that it leaves: a latent for each particle, and a map for each latent.
 
 landscape    a folder of `vitreous landscape train`: latents and decoder
-cryoDRGN     a folder with z.N.pkl or z.pkl: latents; its maps are given as files
+cryoDRGN     a folder with z.pkl or z.N.pkl: latents; and the decoder, if its network can be read, or maps given as files
 RELION       a folder of Class3D: the class of each particle, as a latent of 0 and 1, and the maps of the classes
 latents      a file of latents alone: .npy, .txt, .pkl, .star, .cs; maps are given as files
 """
@@ -15,13 +15,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vitreous.errors import DataProblem, FileProblem, FormatProblem, SettingsProblem
+from vitreous.errors import DataProblem, FileProblem, FormatProblem, InputError, SettingsProblem
 from vitreous.heterogeneity.decoder import Decoder, decoded_volume
 from vitreous.heterogeneity.map_scores import MapGrid
 from vitreous.io.files import require_file
 from vitreous.io.mrc import read_volume
 from vitreous.io.particles import read_particles
 from vitreous.io.plain_pickle import read_plain_pickle
+from vitreous.jobs.cryodrgn_run import CONFIG, read_run
 from vitreous.jobs.folder import FINISHED
 from vitreous.jobs.landscape_folder import CONSENSUS, DECODER, read_landscape
 from vitreous.model.particles import ImageName
@@ -30,7 +31,7 @@ from vitreous.model.volume import Volume
 RELION_DATA = re.compile(r"run(_ct\d+)?_it(\d+)_data\.star")
 CRYODRGN_LATENTS = re.compile(r"z(\.(\d+))?\.pkl")
 LATENT_COLUMN = re.compile(r"(\w*latent\w*|components_mode_\d+/value)", re.I)  # the second is cryoSPARC's
-CLASS = "rlnClassNumber"
+CLASS, CRYODRGN = "rlnClassNumber", "cryoDRGN"
 
 
 class Maps(Protocol):
@@ -51,7 +52,7 @@ class Maps(Protocol):
 @dataclass(frozen=True)
 class Method:
     """`latents` [n, d] of n particles. `images` are their names, None if they are those of the truth in its order; `labels` [n] the groups that the
-    method itself has made, `maps` None if it has none here, and `consensus` a map of all particles together. `files` were read."""
+    method itself has made, `maps` None if it has none here (`note` may say why), and `consensus` a map of all particles together. `files` were read."""
 
     name: str
     kind: str
@@ -61,6 +62,7 @@ class Method:
     maps: Maps | None = None
     labels: np.ndarray | None = None
     consensus: Path | None = None
+    note: str = ""
 
     def __post_init__(self) -> None:
         if self.latents.ndim != 2 or 0 in self.latents.shape:
@@ -79,8 +81,8 @@ class Method:
         return replace(self, images=images, files=(*self.files, path))
 
 
-def method_of_folder(folder: Path) -> Method:
-    """The method whose files lie in a folder. FileProblem if there are none of a kind that is known."""
+def method_of_folder(folder: Path, width: float) -> Method:
+    """The method whose files lie in a folder; its images are `width` angstrom wide. FileProblem if there are none of a kind that is known."""
     if not folder.is_dir():
         raise FileProblem(f"{folder} is no folder", "the folder of a trained landscape, of cryoDRGN or of RELION")
     if (folder / FINISHED).is_file() and (folder / DECODER).is_file():
@@ -92,10 +94,9 @@ def method_of_folder(folder: Path) -> Method:
         return relion_method(folder, folder / last[0])
     pickles = [found for name in names if (found := CRYODRGN_LATENTS.fullmatch(name))]
     if pickles:
-        # z.pkl is what the last epoch leaves under its final name
+        # z.pkl is what a run leaves at its end
         last = max(pickles, key=lambda found: int(found[2]) if found[2] else np.inf)
-        path = folder / last[0]
-        return Method(folder.name, "cryoDRGN", latents_of_pickle(path), None, (path,))
+        return cryodrgn_method(folder, folder / last[0], width)
     raise FileProblem(
         f"{folder} holds no landscape",
         "decoder.npz of `vitreous landscape train`, z.*.pkl of cryoDRGN, or run_it*_data.star of RELION",
@@ -151,6 +152,23 @@ class ClassMaps:
         return read_volume(self.paths[self.member[row]])
 
     of_conformation = of_image
+
+
+def cryodrgn_method(folder: Path, latents: Path, width: float) -> Method:
+    """A run of cryoDRGN: with the maps of its network where that can be read, else with the latents alone. A run does not note its pixel size: it is that of
+    images `width` angstrom wide."""
+    alone = Method(folder.name, CRYODRGN, latents_of_pickle(latents), None, (latents,))
+    if not (folder / CONFIG).is_file():
+        return alone
+    try:
+        run = read_run(folder, pixel_size=1.0)
+        if run.latents is None:
+            raise DataProblem("a run without latents", "one of train_vae")
+    except InputError as error:
+        return replace(alone, note=f"The network of {folder.name} cannot be read ({error.got}).")
+    decoder = replace(run.decoder, pixel_size=width / run.decoder.box)
+    mean = run.latents.mean
+    return Method(folder.name, CRYODRGN, mean.astype(np.float64), None, run.files, DecodedMaps(decoder, mean))
 
 
 def relion_method(folder: Path, data: Path) -> Method:

@@ -15,12 +15,14 @@ from vitreous.fourier.transforms import fourier_crop
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.heterogeneity.decoder import decoded_volume
 from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.map_scores import central_row
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.io.ensemble_truth import EnsembleTruth, map_name, particle_columns, write_conformations
 from vitreous.io.mrc import read_volume
 from vitreous.io.mrc_stack import write_volume
 from vitreous.io.particles import write_particles
 from vitreous.io.star import StarFile, read_star, write_star
+from vitreous.jobs.cryodrgn_run import read_run
 from vitreous.jobs.landscape_folder import write_landscape
 from vitreous.jobs.score_landscape import ScoreLandscape
 from vitreous.model.optics import OpticsGroup
@@ -238,6 +240,38 @@ def test_cryodrgn_folders_and_the_maps_that_it_decodes(scene):
         extra.unlink()
     few = score(*words, out="conformations_only")  # eight maps: those of the conformations, here the wrong ones
     assert "image_fsc_auc" not in few and few["conformation_fsc_auc"] < 0.99
+
+
+CRYODRGN_RUN = Path(__file__).parents[2] / "agreement" / "cryodrgn"
+
+
+def test_the_network_of_a_cryodrgn_run_gives_its_maps(scene):
+    """A run of cryoDRGN 4.3.1: scored against an ensemble whose conformations are maps of that run, each of a quarter of its particles."""
+    z = read_run(CRYODRGN_RUN, pixel_size=3.0)
+    assert z.latents is not None
+    component = z.latents.mean @ np.linalg.eigh(np.cov(z.latents.mean.T))[1][:, -1]
+    index = np.argsort(np.argsort(component)) * 4 // len(component)
+    folder = scene.folder / "truth"
+    (folder / "conformations").mkdir(parents=True)
+    central = [central_row(z.latents.mean, np.flatnonzero(index == one)) for one in range(4)]
+    for one, row in enumerate(central):
+        write_volume(folder / map_name(one + 1), decoded_volume(z.decoder, z.latents.mean[row]))
+    maps = tuple(folder / map_name(one + 1) for one in range(4))
+    truth = EnsembleTruth("hinge", np.arange(4.0), ("a", "b", "c", "d"), maps, np.full(4, 0.25), index)
+    write_conformations(folder, truth)
+    write_particles(folder / "particles.star", particles_of(truth))
+    found = score(CRYODRGN_RUN, "--truth", "truth")
+    assert found["kind"] == "cryoDRGN" and found["latent_dimensions"] == 2
+    assert found["conformation_fsc_auc"] == pytest.approx(1, abs=1e-4)  # maps in files of single precision
+    assert found["image_fsc_auc"] <= 1 and found["spearman_first_component"] > 0.95
+
+
+def test_a_network_that_cannot_be_read_leaves_the_latents(scene, capsys):
+    cryodrgn_folder(scene)
+    Path("cryodrgn/config.yaml").write_text("model_args: {domain: wavelet}\nlattice_args: {}\n")
+    found = score("cryodrgn", "--truth", "hinge")
+    assert "image_fsc_auc" not in found and found["spearman_best_coordinate"] > 0.98
+    assert "cannot be read" in capsys.readouterr().err and Path("scores/latents.txt").is_file()
 
 
 def relion_folder(scene: Scene) -> Path:
