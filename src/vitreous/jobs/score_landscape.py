@@ -13,7 +13,6 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.heterogeneity.map_scores import MapGrid, central_row, chosen_images, common_grid
 from vitreous.io.ensemble_truth import PARTICLES, EnsembleTruth, read_truth
 from vitreous.io.mrc import read_volume
-from vitreous.io.particles import read_particles
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.score_latents import score_latents
 from vitreous.jobs.score_maps import (
@@ -26,12 +25,11 @@ from vitreous.jobs.score_maps import (
     score_maps,
     weights_of,
 )
-from vitreous.jobs.score_matching import matched_rows
+from vitreous.jobs.score_matching import ListedImages, matched_rows
 from vitreous.jobs.score_measures import ScoredMethod
 from vitreous.jobs.score_sections import score_outcome
 from vitreous.jobs.score_tables import LATENTS_TO_DECODE, latents_to_decode, write_tables
 from vitreous.jobs.scored_methods import CRYODRGN, GivenMaps, Method, given_maps, method_of_folder, method_of_latents
-from vitreous.model.particles import ImageName
 
 IMAGES = 100  # about so many are chosen, as in CryoBench
 
@@ -103,7 +101,7 @@ class ScoreLandscape:
     def run(self, desk: Desk) -> Outcome:
         truth = read_truth(self.truth)
         file = self.truth / PARTICLES if self.truth.is_dir() else self.truth
-        images = read_particles(file, load_images=False).names
+        images = ListedImages.of(file)
         one_map = read_volume(truth.maps[0])
         methods = self.methods(one_map.box * one_map.pixel_size)
         given = [None] * (len(methods) - 1) + [self.volumes]  # the maps of --volumes are those of the last
@@ -113,7 +111,7 @@ class ScoreLandscape:
         outcome = score_outcome(scored, truth, grid, self.align)
         outcome.title = f"Scores of {', '.join(one.name for one in scored)}"
         outcome.inputs = [file, *truth.maps, *(path for one in scored for path in one.method.files)]
-        write_tables(desk.folder, scored, truth, images, grid)
+        write_tables(desk.folder, scored, truth, images.names, grid)
         for one in scored:
             if one.maps is None:
                 latents_to_decode(desk.folder, one, alone=len(scored) == 1)
@@ -137,7 +135,7 @@ class ScoreLandscape:
             for method, path in zip(found, paths)
         ]
 
-    def matched(self, method: Method, volumes: Path | None, truth: EnsembleTruth, images: ImageName) -> Matched:
+    def matched(self, method: Method, volumes: Path | None, truth: EnsembleTruth, images: ListedImages) -> Matched:
         """The particles that a method and the truth share, and those whose maps are compared: its own, or those in `volumes`."""
         if volumes is not None and method.maps is not None and method.kind != CRYODRGN:
             raise SettingsProblem(f"--volumes for {method.name}, which has maps", "a method without maps of its own")

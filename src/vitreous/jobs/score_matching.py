@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
-from pathlib import PurePosixPath
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from vitreous.errors import DataProblem
+from vitreous.io.images import find_stack
+from vitreous.io.particles import read_particles
 from vitreous.model.particles import ImageName
 
+COMPARED = 1 << 16  # bytes, at the end of two stacks
 
-def matched_rows(own: ImageName, truth: ImageName, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """(Rows of `own`, rows of `truth`) of the images that both have, in the order of `own`.
+
+@dataclass(frozen=True)
+class ListedImages:
+    """The images that a particle file lists, and the folder of the file, in which their names start."""
+
+    names: ImageName
+    folder: Path
+
+    @classmethod
+    def of(cls, path: Path) -> ListedImages:
+        return cls(read_particles(path, load_images=False).names, path.parent)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def matched_rows(own_list: ListedImages, truth_list: ListedImages, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """(Rows of `own_list`, rows of `truth_list`) of the images that both have, in the order of the first.
 
     An image is its number in a stack. A stack may be told from different folders in the two files: it is the one of the truth with which it
-    shares the most names at the end of its path, the file's name at least. Raises DataProblem, speaking of `name`, if there is no such image, if a stack
-    could be one of several, or if an image is listed twice.
+    shares the most names at the end of its path, the file's name at least; but not if both are there and differ in content.
+    Raises DataProblem, speaking of `name`, if there is no such image, if a stack could be one of several, or if an image is listed twice.
     """
-    same = _same_stack(own, truth, name)
+    own, truth = own_list.names, truth_list.names
+    same = _same_stack(own_list, truth_list, name)
     span = 1 + int(max(own.index.max(), truth.index.max()))
     code = same[own.path_code]
     own_key = np.where(code >= 0, code.astype(np.int64) * span + own.index, -1)
@@ -40,8 +62,9 @@ def matched_rows(own: ImageName, truth: ImageName, name: str) -> tuple[np.ndarra
     return np.flatnonzero(found), rows[found]
 
 
-def _same_stack(own: ImageName, truth: ImageName, name: str) -> np.ndarray:
-    """For each stack of `own` that of the truth, -1 for none."""
+def _same_stack(own_list: ListedImages, truth_list: ListedImages, name: str) -> np.ndarray:
+    """For each stack of the first that of the truth, -1 for none."""
+    own, truth = own_list.names, truth_list.names
     by_file: dict[str, list[int]] = defaultdict(list)
     for index in np.unique(truth.path_code):
         by_file[PurePosixPath(truth.paths[index]).name].append(int(index))
@@ -56,8 +79,22 @@ def _same_stack(own: ImageName, truth: ImageName, name: str) -> np.ndarray:
                 "names of stacks that say which is which",
             )
         if best:
-            same[index] = best[0]
+            files = find_stack(str(path), own_list.folder), find_stack(truth.paths[best[0]], truth_list.folder)
+            same[index] = -1 if _differ(*files) else best[0]
     return same
+
+
+def _differ(one: Path | None, other: Path | None) -> bool:
+    """Whether two stacks are both there and are not copies of each other, as far as their size and their ends tell."""
+    if one is None or other is None or os.path.samefile(one, other):
+        return False
+    size = one.stat().st_size
+    if size != other.stat().st_size:
+        return True
+    with open(one, "rb") as first, open(other, "rb") as second:
+        for stream in (first, second):
+            stream.seek(max(0, size - COMPARED))
+        return first.read() != second.read()
 
 
 def _shared_end(a: PurePosixPath, b: PurePosixPath) -> int:

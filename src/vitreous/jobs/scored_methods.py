@@ -25,7 +25,7 @@ from vitreous.io.plain_pickle import read_plain_pickle
 from vitreous.jobs.cryodrgn_run import CONFIG, read_run
 from vitreous.jobs.folder import FINISHED
 from vitreous.jobs.landscape_folder import CONSENSUS, DECODER, read_landscape
-from vitreous.model.particles import ImageName
+from vitreous.jobs.score_matching import ListedImages
 from vitreous.model.volume import Volume
 
 RELION_DATA = re.compile(r"run(_ct\d+)?_it(\d+)_data\.star")
@@ -57,7 +57,7 @@ class Method:
     name: str
     kind: str
     latents: np.ndarray
-    images: ImageName | None
+    images: ListedImages | None
     files: tuple[Path, ...]
     maps: Maps | None = None
     labels: np.ndarray | None = None
@@ -77,8 +77,7 @@ class Method:
 
     def with_particles(self, path: Path) -> Method:
         """The same, with the images that a particle file names."""
-        images = read_particles(path, load_images=False).names
-        return replace(self, images=images, files=(*self.files, path))
+        return replace(self, images=ListedImages.of(path), files=(*self.files, path))
 
 
 def method_of_folder(folder: Path, width: float) -> Method:
@@ -130,7 +129,7 @@ def landscape_method(folder: Path) -> Method:
         folder.name,
         "landscape",
         mean.astype(np.float64),
-        landscape.particles.names,
+        ListedImages(landscape.particles.names, folder),
         tuple(landscape.files()),
         DecodedMaps(landscape.decoder, mean),
         consensus=consensus if consensus.is_file() else None,
@@ -193,7 +192,13 @@ def relion_method(folder: Path, data: Path) -> Method:
     paths = tuple(found[one] for one in classes)
     latents = (member[:, None] == np.arange(len(classes))).astype(np.float64)
     return Method(
-        folder.name, "RELION", latents, particles.names, (data, *paths), ClassMaps(paths, member), labels=member
+        folder.name,
+        "RELION",
+        latents,
+        ListedImages(particles.names, folder),
+        (data, *paths),
+        ClassMaps(paths, member),
+        labels=member,
     )
 
 
@@ -205,7 +210,10 @@ def method_of_latents(path: Path) -> Method:
         columns = [name for name in particles.table.columns if LATENT_COLUMN.fullmatch(name)]
         if not columns:
             raise DataProblem(f"{path} has no column of latents", "columns whose names hold the word latent")
-        images, latents = particles.names, np.column_stack([np.asarray(particles.table[name]) for name in columns])
+        images, latents = (
+            ListedImages(particles.names, path.parent),
+            np.column_stack([np.asarray(particles.table[name]) for name in columns]),
+        )
     elif path.suffix == ".pkl":
         latents = latents_of_pickle(path)
     else:

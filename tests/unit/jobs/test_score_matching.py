@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from vitreous.errors import DataProblem
-from vitreous.jobs.score_matching import matched_rows
+from vitreous.io.mrc_stack import write_stack
+from vitreous.jobs.score_matching import ListedImages, matched_rows
 from vitreous.model.particles import ImageName
 
 
-def names(*texts: str) -> ImageName:
+def names(*texts: str, folder: Path = Path("nowhere")) -> ListedImages:
     pairs = [text.split("@") for text in texts]
     paths = tuple(dict.fromkeys(path for _, path in pairs))
     codes = np.array([paths.index(path) for _, path in pairs], dtype=np.int32)
-    return ImageName(np.array([int(number) - 1 for number, _ in pairs]), codes, paths)
+    return ListedImages(ImageName(np.array([int(number) - 1 for number, _ in pairs]), codes, paths), folder)
 
 
 def test_images_are_found_in_any_order_and_from_any_folder():
@@ -36,6 +40,23 @@ def test_part_of_a_name_is_not_the_name():
         matched_rows(names("1@xp.mrcs"), names("1@p.mrcs"), "m")
     with pytest.raises(DataProblem, match="no image of the truth"):
         matched_rows(names("3@p.mrcs"), names("1@p.mrcs"), "m")
+
+
+def test_another_stack_of_the_same_name_is_told_by_its_content(tmp_path, rng):
+    folders = [tmp_path / name for name in ("truth", "copy", "other", "longer", "absent")]
+    for folder in folders:
+        folder.mkdir()
+    images = rng.normal(size=(3, 8, 8)).astype(np.float32)
+    write_stack(folders[0] / "p.mrcs", images, 1.0)
+    shutil.copy(folders[0] / "p.mrcs", folders[1] / "p.mrcs")
+    write_stack(folders[2] / "p.mrcs", -images, 1.0)
+    write_stack(folders[3] / "p.mrcs", np.concatenate([images, images]), 1.0)
+    truth, copy, other, longer, absent = (names("1@p.mrcs", "2@p.mrcs", folder=folder) for folder in folders)
+    for own in (truth, copy, absent):
+        assert matched_rows(own, truth, "m")[1].tolist() == [0, 1]
+    for own in (other, longer):
+        with pytest.raises(DataProblem, match="no image of the truth"):
+            matched_rows(own, truth, "m")
 
 
 def test_copies_are_refused_on_either_side():
