@@ -127,7 +127,7 @@ def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
         )
         yield Measure(
             "image_fsc_gain",
-            "of what can be gained",
+            "gain over one map for all",
             float((areas.mean() - chance) / (1 - chance)) if chance < 1 else None,
             0.0,
             1.0,
@@ -155,11 +155,11 @@ def _map_measures(maps: MapScores | None) -> Iterator[Measure]:
     resolutions = [one.value for one in maps.resolutions if one.value is not None]
     yield Measure(
         "conformation_resolution_angstrom",
-        "its resolution, median",
+        "per-conformation resolution",
         float(np.median(resolutions)) if len(resolutions) == len(maps.resolutions) else None,
         None,
         None,
-        "Where the FSC of these maps with the truth falls below 0.5; none if some of them never reach it.",
+        "Where the FSC of these maps with the truth falls below 0.5, the median; none if some of them never reach it.",
         "Å",
         2,
     )

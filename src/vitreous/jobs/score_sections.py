@@ -49,8 +49,7 @@ UNITS = {"hinge": "hinge angle (°)", "path": "fraction of the path"}
 def score_outcome(scored: list[ScoredMethod], truth: EnsembleTruth, grid: MapGrid, aligned: bool) -> Outcome:
     """Findings and the whole report."""
     outcome = Outcome(findings(scored))
-    keys = [key for key in HEADLINE if any(one.key == key for one in scored[0].measures())]
-    outcome.headline = tuple(f.key for f in outcome.findings if any(f.key.startswith(key) for key in keys))[:6]
+    outcome.headline = headline(scored)
     outcome.subtitle = (
         f"{len(truth):,} conformations ({truth.kind or 'of an ensemble'}), {len(truth.index):,} particles"
     )
@@ -62,6 +61,14 @@ def score_outcome(scored: list[ScoredMethod], truth: EnsembleTruth, grid: MapGri
         outcome.sections.append(maps_section(with_maps, truth, grid, aligned))
     outcome.sections.append(latents_section(scored, truth))
     return outcome
+
+
+def headline(scored: list[ScoredMethod]) -> tuple[str, ...]:
+    """All that HEADLINE names of one method; of several the first that each has."""
+    known = [[key for key in HEADLINE if any(one.key == key for one in method.measures())] for method in scored]
+    if len(scored) == 1:
+        return tuple(known[0])
+    return tuple(f"{keys[0]}_{number}" for number, keys in enumerate(known, start=1) if keys)
 
 
 def findings(scored: list[ScoredMethod]) -> list[Finding]:
