@@ -17,7 +17,8 @@ from alignment import betagal_parts, simulated_parts
 from alignment.commands import relion_refine
 from alignment.session import Session
 from alignment.sets import SEED
-from measure import machine, print_machine, print_table, write_json
+from comparison import print_targets
+from measure import machine, print_machine, write_json
 from programs import vitreous
 
 PARTS = {
@@ -84,8 +85,7 @@ def main() -> None:
             print(f"\n{options.betagal} is absent: betagal is left out; --betagal names the folder")
             continue
         PARTS[part](session)
-    print()
-    print_table([["target", "limit", "vitreous", ""], *(target.row for target in session.targets)])
+    print_targets(session.targets)
     versions = {program.name: program.version for program in (session.vitreous, session.relion) if program is not None}
     targets = [vars(target) for target in session.targets]
     write_json(options.json, {"machine": facts, "versions": versions, "parts": session.result, "targets": targets})

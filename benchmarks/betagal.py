@@ -23,6 +23,7 @@ import numpy as np
 
 from alignment import betagal_parts
 from alignment.session import Session
+from comparison import print_targets
 from measure import MIB, Contender, Cost, compare, machine, print_machine, print_table, write_json
 from programs import Program, relion_reconstruct, vitreous
 from vitreous.io.mrc import read_volume
@@ -177,8 +178,7 @@ def main() -> None:
     for part in options.parts:
         PARTS[part](session)
     if session.targets:
-        print()
-        print_table([["target", "limit", "vitreous", ""], *(target.row for target in session.targets)])
+        print_targets(session.targets)
     targets = [vars(target) for target in session.targets]
     write_json(options.json, {"machine": facts, "parts": session.result, "targets": targets})
 

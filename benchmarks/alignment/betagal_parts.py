@@ -20,10 +20,10 @@ from alignment.outputs import (
     iteration_seconds,
     last_iteration,
     relion_half_maps,
-    result_of,
 )
 from alignment.picks import by_class, by_particle, is_among, kept, precision_at, share_good
-from alignment.session import Session, Target
+from alignment.session import Session
+from comparison import Target, result_of
 from measure import CommandFailed, Run, measure, print_table, say
 from vitreous.io.mrc import read_volume
 from vitreous.io.mrc_stack import MrcStack, StackWriter

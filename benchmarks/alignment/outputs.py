@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from alignment.picks import image_keys
+from comparison import kept_cost
 from measure import Cost, Run
 from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.io.mrc_stack import MrcStack
@@ -18,7 +17,6 @@ from vitreous.io.relion_optics import numbers
 from vitreous.model.particles import Particles
 
 CLASS = "rlnClassNumber"
-COST = "cost.json"
 
 
 @dataclass(frozen=True)
@@ -92,26 +90,13 @@ def iteration_seconds(folder: Path) -> list[float]:
     return [float(seconds) for seconds in np.diff(sorted(written))]
 
 
-def result_of(folder: Path) -> dict[str, object]:
-    """The findings of a vitreous job, by key."""
-    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
-
-
-def keep_cost(folder: Path, cost: Cost) -> None:
-    """Write what a run has cost beside its output."""
-    content = {"name": cost.name, "date": time.strftime("%Y-%m-%d %H:%M"), "runs": [asdict(run) for run in cost.runs]}
-    (folder / COST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def kept_cost(folder: Path) -> tuple[Cost, str] | None:
+def earlier_cost(folder: Path) -> tuple[Cost, str] | None:
     """What an earlier run has cost, and when it was; None where there is none.
 
     Of a RELION run that was stopped there are the times of its files: from the beginning to its last iteration, CPU time and memory unknown.
     """
-    if not (folder / COST).is_file():
-        seconds = iteration_seconds(folder)
-        if not seconds:
-            return None
-        return Cost("RELION, stopped", [Run(sum(seconds), float("nan"), 0)]), f"{last_iteration(folder)} iterations"
-    content = json.loads((folder / COST).read_text(encoding="utf-8"))
-    return Cost(content["name"], [Run(**run) for run in content["runs"]]), content["date"]
+    seconds = iteration_seconds(folder)
+    kept = kept_cost(folder)
+    if kept is not None or not seconds:
+        return kept
+    return Cost("RELION, stopped", [Run(sum(seconds), float("nan"), 0)]), f"{last_iteration(folder)} iterations"

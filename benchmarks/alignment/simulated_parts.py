@@ -12,9 +12,10 @@ from alignment import sets
 from alignment.class_quality import ideal_spread, mean_view_spread, nearest_projections, used_classes
 from alignment.commands import Task, relion_2d, relion_3d, vitreous_2d, vitreous_3d, vitreous_refine
 from alignment.map_quality import agreement, mean_beyond, mean_up_to, sphere_correlation
-from alignment.outputs import Classes, Poses, classes_in, iteration_seconds, poses_in, relion_files, result_of
+from alignment.outputs import Classes, Poses, classes_in, iteration_seconds, poses_in, relion_files
 from alignment.pose_quality import pose_errors
-from alignment.session import Session, Target, at_least, at_most
+from alignment.session import Session
+from comparison import Target, at_least, at_most, result_of
 from measure import MIB, Run, measure, print_table, say
 from vitreous.io.mrc import read_volume
 from vitreous.io.particles import read_particles
@@ -121,7 +122,7 @@ def three_dimensional(session: Session) -> None:
     theirs = None if session.relion is None else relion_3d(session.relion, task, sets.TRUTH, theirs_at, start=START)
     ours = vitreous_3d(session.vitreous, task, sets.TRUTH, ours_at, start=START)
     costs = session.time(place, ours, theirs, theirs_at)
-    done = int(result_of(ours_at)["iterations"])  # type: ignore[call-overload]
+    done = int(result_of(ours_at)["iterations"])
     print(
         f"\n3D: {COUNT:,} particles of {BOX} px, C1, HEALPix order 2 and 3, 1 px within 5 px, from the truth at {START:g} A, {count} iterations"
     )

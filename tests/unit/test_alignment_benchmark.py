@@ -40,7 +40,8 @@ try:
         sets,
         simulated_parts,
     )
-    from alignment.session import Session, at_least, at_most
+    from alignment.session import Session
+    from comparison import at_least, at_most, keep_cost
     from measure import Cost, Run
     from programs import Program
 finally:
@@ -365,9 +366,9 @@ def test_vitreous_takes_the_options_it_is_given():
 
 
 def test_what_an_earlier_run_has_cost_is_kept(tmp_path):
-    assert outputs.kept_cost(tmp_path) is None
-    outputs.keep_cost(tmp_path, Cost("RELION", [Run(1.0, 2.0, 3)]))
-    found = outputs.kept_cost(tmp_path)
+    assert outputs.earlier_cost(tmp_path) is None
+    keep_cost(tmp_path, Cost("RELION", [Run(1.0, 2.0, 3)]))
+    found = outputs.earlier_cost(tmp_path)
     assert found is not None and found[0].name == "RELION" and found[0].runs == [Run(1.0, 2.0, 3)]
 
 
@@ -379,7 +380,7 @@ def test_the_last_iteration_of_relion_and_its_half_maps(tmp_path):
             path.touch()
             os.utime(path, (1000 + 30 * number, 1000 + 30 * number))
     assert outputs.last_iteration(tmp_path) == 2 and outputs.iteration_seconds(tmp_path) == [30.0, 30.0]
-    stopped = outputs.kept_cost(tmp_path)
+    stopped = outputs.earlier_cost(tmp_path)
     assert stopped is not None and stopped[0].median("wall_seconds") == 60.0 and stopped[1] == "2 iterations"
     assert [p.name for p in outputs.relion_half_maps(tmp_path)] == [
         "run_it002_half1_class001.mrc",

@@ -142,6 +142,12 @@ COMMANDS = (
         "Learn a map as a function of a latent, and the latent of each particle",
         "vitreous landscape train particles.star --latent 2 --epochs 3 --width 32 --out landscape",
     ),
+    Command(
+        ("landscape", "score"),
+        "landscape_score",
+        "Score a landscape, of any program, against the truth of a simulated ensemble",
+        "vitreous landscape score trained --truth ensemble --out scores",
+    ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(
         ("postprocess",),
@@ -165,7 +171,7 @@ COMMANDS = (
     Command(
         ("convert",),
         "convert",
-        "Convert particle files (STAR, .cs) and maps",
+        "Convert particle files (STAR, .cs, cryoDRGN) and maps",
         "vitreous convert particles.star particles.cs",
     ),
     Command(

@@ -1,4 +1,4 @@
-"""`vitreous convert`: particle files between STAR and .cs, maps and stacks between modes."""
+"""`vitreous convert`: particle files between STAR and .cs, to cryoDRGN's tables and back, maps and stacks between modes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from vitreous.errors import OutputProblem, SettingsProblem
 from vitreous.io.mrc import read_header, read_volume
 from vitreous.io.mrc_stack import MrcStack, StackWriter, write_volume
 from vitreous.io.particles import read_particles, write_particles
+from vitreous.jobs.cryodrgn_files import (
+    CryodrgnTables,
+    read_from_cryodrgn,
+    write_decoded_map,
+    write_for_cryodrgn,
+)
 from vitreous.jobs.job import Finding, Outcome
 
 PARTICLES = (".star", ".cs", ".csg")
@@ -21,9 +27,27 @@ MAPS = (".mrc", ".map")
 
 
 def run(
-    source: Annotated[Path, Parameter(help="The file to convert: .star, .cs, .csg, a map or a stack")],
-    target: Annotated[Path, Parameter(help="The file to write: .star or .cs, .mrc or .mrcs")],
+    source: Annotated[
+        Path,
+        Parameter(
+            help="The file to convert: .star, .cs, .csg, a map or a stack; a folder of a landscape or of cryoDRGN"
+        ),
+    ],
+    target: Annotated[
+        Path, Parameter(help="The file to write: .star or .cs, .mrc or .mrcs; with --to cryodrgn a folder")
+    ],
     *,
+    to: Annotated[
+        Literal["cryodrgn"] | None,
+        Parameter(help="Write poses.pkl and ctf.pkl for cryoDRGN, of a landscape z.pkl too, into the target folder"),
+    ] = None,
+    poses: Annotated[Path | None, Parameter(help="cryoDRGN's poses.pkl, row by row those of the images")] = None,
+    ctf: Annotated[Path | None, Parameter(help="cryoDRGN's ctf.pkl, row by row those of the images")] = None,
+    latent: Annotated[
+        tuple[float, ...],
+        Parameter(help="Of a folder of cryoDRGN: the latent whose map is written", consume_multiple=True, negative=()),
+    ] = (),
+    box: Annotated[int | None, Parameter(help="Voxels along an edge of that map, instead of its own")] = None,
     passthrough: Annotated[
         list[Path], Parameter(help="cryoSPARC passthrough files, merged by uid", consume_multiple=True, negative=())
     ] = [],  # noqa: B006
@@ -35,8 +59,22 @@ def run(
     json: Json = False,
 ) -> int:
     """Convert by the names' endings, and say what was written."""
+    if to == "cryodrgn":
+        print_outcome(write_for_cryodrgn(source, target, pixel_size=pixel_size, force=force), as_json=json)
+        return 0
     if target.exists() and not force:
         raise OutputProblem(f"{target} exists", "a new file name", "choose another, or give --force")
+    if poses is not None or ctf is not None:
+        if target.suffix not in PARTICLES[:2]:
+            raise SettingsProblem(f"--poses or --ctf for '{target.name}'", "a particle file, .star or .cs")
+        tables = CryodrgnTables(poses, ctf)
+        print_outcome(read_from_cryodrgn(source, target, tables, pixel_size=pixel_size), as_json=json)
+        return 0
+    if source.is_dir() and target.suffix in MAPS:
+        print_outcome(write_decoded_map(source, target, latent, box=box, pixel_size=pixel_size), as_json=json)
+        return 0
+    if latent or box is not None:
+        raise SettingsProblem("--latent or --box for a file", "a folder of cryoDRGN and a map to write")
     if source.suffix in PARTICLES and target.suffix in PARTICLES[:2]:
         finding = convert_particles(source, target, passthrough, pixel_size)
     elif source.suffix in STACKS and target.suffix in STACKS:

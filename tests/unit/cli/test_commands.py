@@ -60,6 +60,7 @@ LONG = {
     "classify2d",
     "select",
     "refine",
+    "landscape score",
 }  # these examples have tests of their own
 
 
