@@ -11,7 +11,7 @@ from comparison import Comparison, keep_cost, kept_cost
 from landscapes.commands import Network, cryodrgn_train, vitreous_score, vitreous_train
 from landscapes.outputs import MEASURES, Training, cryodrgn_training, scores_of, vitreous_training
 from landscapes.sets import Hinge
-from measure import Cost, measure, print_table, say
+from measure import MIB, Cost, measure, print_table, say
 from programs import Program
 
 
@@ -85,6 +85,7 @@ def print_trainings(trainings: list[Training]) -> None:
             "outside epochs s",
             "CPU s",
             "peak MiB",
+            "load",
             "ratio",
         ]
     ]
@@ -99,7 +100,8 @@ def print_trainings(trainings: list[Training]) -> None:
                 f"{training.epoch_seconds[0]:.2f}",
                 f"{training.rest:.1f}",
                 f"{training.run.cpu_seconds:.0f}",
-                f"{training.run.peak_bytes / 2**20:.0f}",
+                f"{training.run.peak_bytes / MIB:.0f}",
+                f"{training.load:.1f}",
                 f"{trainings[0].throughput / training.throughput:.2f}",
             ]
         )
