@@ -12,8 +12,7 @@ from vitreous.engine.local import Progress, silent
 from vitreous.heterogeneity.particle_slices import SliceReader
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.direct_inversion import MASK_EDGE, InversionSettings, reconstruct
-from vitreous.reconstruction.map_alignment import values_at
-from vitreous.reconstruction.projection import slice_grid
+from vitreous.reconstruction.projection import slice_grid, values_at
 from vitreous.reconstruction.slicing import sliced
 
 # Images whose residuals give the noise: 2,000 of them know the variance of a ring of 100 pixels to 0.2 %.

@@ -66,6 +66,10 @@ class SliceReader:
     def __len__(self) -> int:
         return len(self.particles)
 
+    def rows(self, selection: np.ndarray) -> SliceReader:
+        """A reader of some of the particles."""
+        return replace(self, particles=self.particles.rows(selection))
+
     def read(self, rows: np.ndarray) -> ParticleSlices:
         """The slices of these particles, in this order. DataProblem names an image with pixels that are no numbers."""
         rows = np.asarray(rows)

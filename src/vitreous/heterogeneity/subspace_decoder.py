@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vitreous.errors import DataProblem
-from vitreous.reconstruction.map_alignment import values_at
-from vitreous.reconstruction.projection import fourier_volume
+from vitreous.fourier.nonuniform import transform_at
 
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
@@ -38,6 +37,6 @@ class SubspaceDecoder:
         return len(self.maps) - 1
 
     def transform(self, points: Float[np.ndarray, "p 3"], latent: Float[np.ndarray, " d"]) -> Complex[np.ndarray, " p"]:
-        """The transform of V(z): exact at whole frequencies, by trilinear interpolation in a padded transform between them."""
+        """The transform of V(z), by a non-uniform FFT."""
         factors = np.concatenate([[1.0], latent]).astype(np.float32)
-        return values_at(fourier_volume(np.tensordot(factors, self.maps, axes=1)), points)
+        return transform_at(np.tensordot(factors, self.maps, axes=1), points / self.box)

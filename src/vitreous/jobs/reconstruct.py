@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vitreous.errors import SettingsProblem
 from vitreous.geometry.symmetry import point_group
 from vitreous.io.particles import write_particles
 from vitreous.jobs.cluster import ClusterOptions, workers_of
+from vitreous.jobs.image_disc import disc_radius
 from vitreous.jobs.job import Desk, Finding, Outcome
 from vitreous.jobs.map_products import MapAnalysis, analyse, save_maps
 from vitreous.jobs.map_sections import map_sections, orientation_section
@@ -23,7 +23,6 @@ from vitreous.jobs.particle_input import (
 )
 from vitreous.model.particles import Particles
 from vitreous.reconstruction.direct_inversion import InversionSettings, Reconstruction, reconstruct
-from vitreous.reconstruction.particle_extent import particle_radius
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Reconstruct(ClusterOptions, ParticleInput):
         settings = InversionSettings(
             group.operators, use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast)
         )
-        settings = replace(settings, mask_radius=self.mask_radius(particles, settings))
+        settings = replace(settings, mask_radius=disc_radius(self.diameter, particles, settings))
         with workers_of(self) as workers:
             result = reconstruct(particles, settings, desk.progress("reconstruct"), workers=workers)
         analysis = analyse(result.half_maps, result.map, particles.pixel_size, seed=self.seed)
@@ -64,20 +63,6 @@ class Reconstruct(ClusterOptions, ParticleInput):
         if split_note:
             write_particles(desk.folder / "particles.star", particles)
         return self.outcome(particles, settings, result, analysis, split_note)
-
-    def mask_radius(self, particles: Particles, settings: InversionSettings) -> float | None:
-        """Radius in pixels of the disc that images are masked with; None for whole images."""
-        if self.diameter is None:
-            return particle_radius(particles, settings)
-        if self.diameter < 0:
-            raise SettingsProblem(f"--diameter {self.diameter}", "a positive number of angstrom, or 0 for whole images")
-        assert particles.images is not None
-        largest = particles.images.shape[-1] * particles.pixel_size
-        if self.diameter > largest:
-            raise SettingsProblem(
-                f"--diameter {self.diameter:g}", f"at most the box, {largest:.0f} angstrom", "give 0 for whole images"
-            )
-        return self.diameter / 2 / particles.pixel_size or None
 
     def outcome(
         self,

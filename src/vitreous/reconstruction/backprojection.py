@@ -116,8 +116,8 @@ def fold_nyquist(stored: np.ndarray, box: int, padding: int = PADDING) -> np.nda
     return stored[low:high, low:high, : size // 2 + 1]
 
 
-def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int) -> Float[np.ndarray, "z y x"]:
-    """Inverse transform of a half transform (centred in z and y), cropped to the central `box`.
+def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int, threads: int = -1) -> Float[np.ndarray, "z y x"]:
+    """Inverse transform of a half transform (centred in z and y), cropped to the central `box`, on so many threads (-1: one for each core).
 
     Only the planes that are kept are carried from one axis to the next, which halves the work against a whole inverse.
     """
@@ -127,6 +127,6 @@ def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int) -> Float[np.nda
     kept = np.arange(-(box // 2), box - box // 2)
     # Shifting the zero frequency from the middle of an axis to its start is a factor exp(-2 pi i (P // 2) r / P) on the result.
     ramp = np.exp(-2j * np.pi * (size // 2) * kept / size).astype(half.dtype)
-    part = np.asarray(scipy.fft.ifft(half, axis=0, workers=-1))[kept] * ramp[:, None, None]
-    part = np.asarray(scipy.fft.ifft(part, axis=1, workers=-1))[:, kept] * ramp[None, :, None]
-    return np.asarray(scipy.fft.irfft(part, n=size, axis=2, workers=-1))[:, :, kept]
+    part = np.asarray(scipy.fft.ifft(half, axis=0, workers=threads))[kept] * ramp[:, None, None]
+    part = np.asarray(scipy.fft.ifft(part, axis=1, workers=threads))[:, kept] * ramp[None, :, None]
+    return np.asarray(scipy.fft.irfft(part, n=size, axis=2, workers=threads))[:, :, kept]

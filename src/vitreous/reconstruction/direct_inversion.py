@@ -17,7 +17,7 @@ import numpy as np
 from vitreous.conventions import Contrast, CtfState
 from vitreous.engine.chunks import chunk_size, chunks
 from vitreous.engine.local import Counter, Progress, silent
-from vitreous.engine.workers import LocalWorkers, Workers, fitting
+from vitreous.engine.workers import LocalWorkers, Workers, available_cores, fitting
 from vitreous.errors import DataProblem
 from vitreous.fourier.interpolation import gridding_correction
 from vitreous.geometry.rotations import matrix_from_euler
@@ -354,8 +354,8 @@ def symmetrise(sums: np.ndarray, exact: np.ndarray) -> np.ndarray:
     return total
 
 
-def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
-    """Half maps and the map from the sums of the two half sets."""
+def solve(halves: tuple[Sums, Sums], threads: int = -1) -> Reconstruction:
+    """Half maps and the map from the sums of the two half sets, on so many threads (-1: one for each core)."""
     from vitreous.reconstruction.insertion_kernel import divide, shell_statistics
 
     first, second = halves
@@ -375,7 +375,7 @@ def solve(halves: tuple[Sums, Sums]) -> Reconstruction:
 
     def invert(numerator: np.ndarray, denominator: np.ndarray, gain: np.ndarray) -> np.ndarray:
         divide(numerator, denominator, box, regularisation, gain, half)
-        return (inverse_to_box(half, box) / correction).astype(np.float32)
+        return (inverse_to_box(half, box, threads) / correction).astype(np.float32)
 
     maps = [invert(v, w, 1 + regularisation / m) for v, w, m in zip(values, weights, mean, strict=True)]
     both = first + second
@@ -406,8 +406,8 @@ def reconstruct(
         raise DataProblem("particles without images", "a file with image names")
     box = particles.images.shape[-1]
     particles = replace(particles, table=Table(), blocks={})  # what else the file says would travel with every chunk
-    counter = Counter(len(particles), progress)
-    sums = (workers or LocalWorkers()).sum_over(
+    counter, workers = Counter(len(particles), progress), workers or LocalWorkers()
+    sums = workers.sum_over(
         ShardTask(particles, settings, counter),
         half_set_shards(particles),
         add=HalfSums.absorb,
@@ -417,4 +417,4 @@ def reconstruct(
     )
     exact, _ = split_symmetry(settings.operators)
     first, second = (finish_sums(half, exact) for half in sums.accumulators())
-    return solve((first, second))
+    return solve((first, second), min(workers.count, available_cores()))

@@ -18,7 +18,7 @@ from vitreous.fourier.nonuniform import transform_at
 from vitreous.fourier.transforms import frequencies, inverse, shift_phases
 from vitreous.geometry.orientation_grid import orientation_grid
 from vitreous.geometry.rotations import matrix_from_rotation_vector
-from vitreous.reconstruction.projection import FourierVolume, trilinear
+from vitreous.reconstruction.projection import FourierVolume, values_at
 from vitreous.reconstruction.slicing import sliced
 
 EDGE = 3.0  # voxels, of the sphere in which the maps are compared
@@ -134,14 +134,6 @@ class Ball:
         power = np.add.reduceat(np.abs(values) ** 2, first, axis=-1)
         scale = np.where(power > 0, 1 / np.sqrt(np.where(power > 0, power, 1.0)), 0.0)
         return values * np.repeat(scale, self.count, axis=-1)
-
-
-def values_at(volume: FourierVolume, points: np.ndarray) -> np.ndarray:
-    """The transform at any frequencies [..., 3], in cycles per box, by trilinear interpolation."""
-    points = points * volume.padding
-    mirrored = points[..., 0] < 0
-    values = trilinear(volume.data, np.where(mirrored[..., None], -points, points))
-    return np.where(mirrored, np.conj(values), values)
 
 
 def search(source: FourierVolume, target: FourierVolume, shells: int, order: int, *, mirrored: bool) -> list[Placement]:

@@ -125,13 +125,16 @@ def project(volume: FourierVolume, rotation: Float[Array, "n 3 3"], grid: SliceG
     `half_plane` makes rfft images of the result.
     """
     xp = namespace(volume.data, rotation)
-    dtype = rotation.dtype
-    kx = xp.asarray(grid.kx * float(volume.padding), dtype=dtype)
-    ky = xp.asarray(grid.ky * float(volume.padding), dtype=dtype)
-    points = kx[:, None] * rotation[:, None, 0, :] + ky[:, None] * rotation[:, None, 1, :]
+    kx, ky = (xp.asarray(k, dtype=rotation.dtype) for k in (grid.kx, grid.ky))
+    return values_at(volume, kx[:, None] * rotation[:, None, 0, :] + ky[:, None] * rotation[:, None, 1, :])
+
+
+def values_at(volume: FourierVolume, points: Float[Array, "*batch 3"]) -> Complex[Array, "*batch"]:
+    """The transform at any frequencies (x, y, z) in cycles per box, by trilinear interpolation; those below the Nyquist frequency are stored."""
+    xp = namespace(volume.data, points)
+    points = points * float(volume.padding)
     mirrored = points[..., 0] < 0
-    points = xp.where(mirrored[..., None], -points, points)
-    values = trilinear(volume.data, points)
+    values = trilinear(volume.data, xp.where(mirrored[..., None], -points, points))
     return xp.where(mirrored, xp.conj(values), values)
 
 
@@ -142,7 +145,7 @@ def trilinear(data: Complex[Array, "z y x"], points: Float[Array, "*batch 3"]) -
     corner = xp.floor(points)
     fraction = points - corner
     index = corner.astype(np.int32) + np.array([0, height // 2, depth // 2], dtype=np.int32)
-    flat = data.reshape(-1)
+    flat = xp.asarray(data).reshape(-1)
     base = (index[..., 2] * height + index[..., 1]) * width + index[..., 0]
     weights = [(1 - fraction[..., axis], fraction[..., axis]) for axis in range(3)]
     total: Any = 0

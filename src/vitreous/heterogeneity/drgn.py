@@ -1,0 +1,192 @@
+"""cryoDRGN's model: an encoder, a coordinate network, and the evidence lower bound of images with known poses.
+
+Zhong, Bepler, Berger and Davis 2021, doi:10.1038/s41592-020-01049-4. With images in units of their noise (`ParticleSlices`) the bound on the
+log-likelihood of image i, but for a constant, is
+
+    -sum_p |y_ip - C_ip F(R_i' k_p, z)|^2  -  KL(q_i || prior),   z = mean_i + deviation_i eps,  eps ~ N(0, 1)
+
+with q_i the encoder's Gaussian, or one of the image's own (autodecoder). Both terms are in nat, so nothing has to be weighed: `beta` other than 1
+is for whoever wants another answer. The bound is given relative to the consensus map, `sum_p |y - C F_0|^2` less, so that it says what the
+latent explains and does not change its meaning with the pixels that are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vitreous.arrays import namespace
+from vitreous.geometry.rotations import matrix_from_rotation_vector
+from vitreous.heterogeneity.coordinate_network import NetworkWeights, network_values
+from vitreous.heterogeneity.latent_encoder import EncoderWeights, encode
+from vitreous.reconstruction.projection import FourierVolume, values_at
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+    Array = Any  # NumPy or JAX
+
+TURN, MOVE = slice(0, 3), slice(3, 5)  # columns of a row of pose corrections
+MOVE_UNIT = (
+    0.25  # of the box: a correction of the origin by 1; as far as a turn by 1 rad moves a particle's outer parts
+)
+
+
+class Weights(NamedTuple):
+    """All that is trained for all particles together. `encoder` is None where each has a latent of its own, or none."""
+
+    decoder: NetworkWeights
+    encoder: EncoderWeights | None
+
+
+class Batch(NamedTuple):
+    """Some particles as the bound sees them: `values`, `transfer` [b, p], `basis` [b, 2, 3] as in ParticleSlices, `plane` [p, 2] the pixels (kx, ky)
+    and `scale` [p] the amplitude there, `features` [b, m] for the encoder, `eps` [b, d] standard normal numbers, and `weight` [b], 0 for particles
+    that only fill up the batch."""
+
+    values: Any
+    transfer: Any
+    basis: Any
+    plane: Any
+    scale: Any
+    features: Any
+    eps: Any
+    weight: Any
+
+
+class Image(NamedTuple):
+    """One image, or several with a leading axis: `values`, `transfer` [p], `basis` [2, 3], its drawn `latent` [d], its correction of the `pose` [5]
+    or None."""
+
+    values: Any
+    transfer: Any
+    basis: Any
+    latent: Any
+    pose: Any
+
+
+class Rows(NamedTuple):
+    """What belongs to the particles of a batch alone, or None: `latent` [b, 2d], mean and log deviation; `pose` [b, 5], a rotation vector
+    (radian) by which the particle's axes are turned further, and a correction of its origin in units of MOVE_UNIT."""
+
+    latent: Any = None
+    pose: Any = None
+
+
+def posterior(weights: Weights, rows: Rows, batch: Batch) -> tuple[Array, Array]:
+    """Mean and log deviation [b, d] of the latents."""
+    if rows.latent is not None:
+        mean, log_deviation = namespace(rows.latent).split(rows.latent, 2, axis=-1)
+        return mean, log_deviation
+    if weights.encoder is None:
+        nothing = batch.eps[:, :0]
+        return nothing, nothing
+    return encode(weights.encoder, batch.features)
+
+
+def gains(
+    weights: Weights, rows: Rows, batch: Batch, consensus: FourierVolume
+) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
+    """For each particle: the log-likelihood beyond that of the consensus, at the drawn latent; and the KL divergence. Nat."""
+    mean, log_deviation = posterior(weights, rows, batch)
+    latent = mean + namespace(mean).exp(log_deviation) * batch.eps
+    image = Image(batch.values, batch.transfer, batch.basis, latent, rows.pose)
+
+    def gain(one: Image) -> Array:
+        return image_gain(weights.decoder, one, batch.plane, batch.scale, consensus)
+
+    return over_images(gain, image), kl_to_standard_normal(mean, log_deviation)
+
+
+def image_gain(
+    decoder: NetworkWeights,
+    image: Image,
+    plane: Float[Array, "p 2"],
+    scale: Float[Array, " p"],
+    consensus: FourierVolume,
+) -> Float[Array, ""]:
+    """`sum_p |y - C F_0|^2 - |y - C F|^2` of one image, F_0 the consensus at the pose given, F the network's map at the corrected one."""
+    xp = namespace(image.values)
+    values, basis = image.values, image.basis
+    if image.pose is not None:
+        values, basis = corrected(values, basis, image.pose, plane)
+    points = plane @ basis
+    residual = values - image.transfer * values_at(consensus, points)
+    added = image.transfer * scale * network_values(decoder, points, image.latent, consensus.box)
+    # |r|^2 - |r - a|^2 = 2 Re conj(r) a - |a|^2 for the residual r of the consensus
+    gain = xp.sum(2 * (residual.real * added.real + residual.imag * added.imag) - squared(added))
+    if image.pose is None:
+        return gain
+    before = image.values - image.transfer * values_at(consensus, plane @ image.basis)
+    return gain + xp.sum(squared(before) - squared(residual))
+
+
+def over_images(function: Callable[[Image], Array], images: Image) -> Float[Array, " b"]:
+    """The function's value for each image.
+
+    On a CPU one image follows the other, and what the network computed of it is computed again for its gradient: the units of one image stay in
+    the cache, which saves more than the second computation costs (half of the time of a step). Other devices see all images at once.
+    """
+    if namespace(images.values) is np:
+        return np.array(
+            [
+                function(Image(*(None if part is None else part[i] for part in images)))
+                for i in range(len(images.values))
+            ]
+        )
+    import jax
+
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(jax.checkpoint(function), images)
+    return jax.vmap(function)(images)
+
+
+def loss(
+    weights: Weights, rows: Rows, batch: Batch, consensus: FourierVolume, beta: float = 1.0
+) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
+    """`mean(beta KL - gain)` over the particles of the batch that count, which training makes small; and the means of gain and KL."""
+    gain, divergence = gains(weights, rows, batch, consensus)
+    share = batch.weight / batch.weight.sum()
+    gain, divergence = (share * gain).sum(), (share * divergence).sum()
+    return beta * divergence - gain, (gain, divergence)
+
+
+def squared(values: Array) -> Array:
+    """|.|^2, whose gradient exists at 0."""
+    return values.real**2 + values.imag**2
+
+
+def kl_to_standard_normal(mean: Float[Array, "*b d"], log_deviation: Float[Array, "*b d"]) -> Float[Array, "*b"]:
+    """`KL(N(mean, deviation^2) || N(0, 1)) = sum_j (mean_j^2 + deviation_j^2 - 1) / 2 - log deviation_j`, in nat."""
+    xp = namespace(mean, log_deviation)
+    return xp.sum((mean**2 + xp.exp(2 * log_deviation) - 1) / 2 - log_deviation, axis=-1)
+
+
+def corrected(
+    values: Array, basis: Array, pose: Float[Array, "*b 5"], plane: Float[Array, "p 2"]
+) -> tuple[Array, Array]:
+    """Values [*b, p] and basis [*b, 2, 3] of particles whose poses are corrected.
+
+    The axes become `basis T'` with T the turn by the rotation vector; an origin moved by s (in fractions of the box) multiplies the values by
+    `exp(-2 pi i k . s)`, k in cycles per box.
+    """
+    xp = namespace(pose, values)
+    turned = basis @ xp.swapaxes(matrix_from_rotation_vector(pose[..., TURN]), -1, -2)
+    phase = (-2 * np.pi * MOVE_UNIT) * (pose[..., MOVE] @ plane.T)
+    return values * (xp.cos(phase) + 1j * xp.sin(phase)), turned
+
+
+def corrected_pose(
+    euler: np.ndarray, shift: np.ndarray, pose: np.ndarray, width: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Euler angles [n, 3] and origins [n, 2] (angstrom) of poses with corrections [n, 5], for boxes of `width` angstrom.
+
+    The basis is the first two rows of R, so `basis T'` belongs to `R T'`; a phase factor `exp(-2 pi i k . s)` moves the image by +s, as
+    an origin larger by s does.
+    """
+    from vitreous.geometry.rotations import euler_from_matrix, matrix_from_euler
+
+    turn = np.swapaxes(matrix_from_rotation_vector(pose[:, TURN].astype(np.float64)), -1, -2)
+    return euler_from_matrix(matrix_from_euler(euler) @ turn), shift + pose[:, MOVE] * MOVE_UNIT * width

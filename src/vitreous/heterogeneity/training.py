@@ -1,0 +1,373 @@
+"""Training cryoDRGN's model: epochs over particles in random order, Adam, rings that open, a state that can be saved after each epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from vitreous.engine.local import Progress, silent
+from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.heterogeneity import drgn
+from vitreous.heterogeneity.coordinate_network import NetworkSettings, draw_network
+from vitreous.heterogeneity.drgn import Batch, Rows, Weights
+from vitreous.heterogeneity.latent_encoder import draw_encoder
+from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at
+from vitreous.heterogeneity.particle_slices import ParticleSlices
+from vitreous.heterogeneity.row_table import RowTable
+from vitreous.heterogeneity.slice_source import SliceSource
+from vitreous.reconstruction.projection import FourierVolume
+
+# (fraction of the epochs from which it holds, fraction of the final radius): coarse first, because a latent that orders the coarse differences
+# is found before the fine ones can be fitted; and coarse rings have few pixels.
+OPENING = ((0.0, 0.5), (0.15, 0.75), (0.35, 1.0))
+ENCODER_FROM = 0.15  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
+POSES_FROM = 0.25  # of the epochs: before, the latent would be blamed on the poses
+ENCODED_TOGETHER = 512
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is
+    Adam's for the networks, `latent_rate` for latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every batch, is looked at."""
+
+    network: NetworkSettings
+    radius: float
+    particle_radius: float
+    epochs: int = 20
+    batch: int = 16
+    rate: float = 5e-4
+    latent_rate: float = 0.05
+    pose_rate: float = 1e-3
+    beta: float = 1.0
+    share: float = 1.0
+    autodecoder: bool = False
+    refine_poses: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("radius", "particle_radius", "epochs", "batch", "rate", "latent_rate", "pose_rate", "share"):
+            if not getattr(self, name) > 0:
+                raise SettingsProblem(f"{name.replace('_', ' ')} {getattr(self, name)}", "a positive number")
+        if self.beta < 0 or self.share > 1:
+            raise SettingsProblem(f"beta {self.beta}, share {self.share}", "beta at least 0, share at most 1")
+
+    def radius_of(self, epoch: int) -> float:
+        """Radius of the rings that epoch `epoch` (from 0) looks at."""
+        return self.radius * next(part for start, part in reversed(OPENING) if epoch >= start * self.epochs)
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """An epoch in numbers: mean over the particles, in nat a particle: `loss = beta kl - gain`."""
+
+    loss: float
+    gain: float
+    kl: float
+    radius: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class TrainingState:
+    """Everything that a training is, after `epoch` epochs: the arrays of Weights and of Adam's state, rows of particles, and what happened."""
+
+    epoch: int
+    weights: tuple[np.ndarray, ...]
+    optimiser: tuple[np.ndarray, ...]
+    latent: RowTable | None
+    pose: RowTable | None
+    history: tuple[EpochRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a training sees: the particles, those `rows` of them that are trained on, the consensus as FourierVolume, the amplitude of the network,
+    what the encoder knows of each particle (`features` [n, m]), and where it starts: `direct` [m, 2d] (see `draw_encoder`), or for an autodecoder the
+    latents themselves."""
+
+    source: SliceSource
+    rows: np.ndarray
+    consensus: FourierVolume
+    amplitude: np.ndarray
+    features: np.ndarray
+    direct: np.ndarray | None = None
+    first_latents: Latents | None = None
+
+
+def first_state(data: TrainingData, settings: TrainingSettings) -> TrainingState:
+    """The state before the first epoch."""
+    import jax
+
+    weights = first_weights(data, settings)
+    optimiser = adam(settings).init(jax.tree.map(np.asarray, weights))
+    count, latent = len(data.source), None
+    if settings.autodecoder and settings.network.latent:
+        latent = RowTable.of(first_rows(data, settings))
+    pose = RowTable.of(np.zeros((count, 5))) if settings.refine_poses else None
+    return TrainingState(0, leaves(weights), leaves(optimiser), latent, pose)
+
+
+def first_weights(data: TrainingData, settings: TrainingSettings) -> Weights:
+    """Weights before the first epoch, drawn from the seed."""
+    rng = np.random.default_rng([settings.seed, 0])
+    network = settings.network
+    decoder = draw_network(network, settings.particle_radius, rng)
+    if settings.autodecoder or network.latent == 0:
+        return Weights(decoder, None)
+    size = data.features.shape[1]
+    return Weights(decoder, draw_encoder(size, network.latent, network.width, network.layers, rng, data.direct))
+
+
+def first_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
+    """Rows (mean, log deviation) of an autodecoder: those it was given, or small random ones."""
+    if data.first_latents is not None:
+        start = data.first_latents
+        return np.concatenate([start.mean, np.log(start.deviation)], axis=1)
+    rng = np.random.default_rng([settings.seed, 1])
+    mean = rng.normal(0, 0.1, (len(data.source), settings.network.latent))
+    return np.concatenate([mean, np.full_like(mean, -1.0)], axis=1)
+
+
+def train(
+    data: TrainingData,
+    settings: TrainingSettings,
+    state: TrainingState | None = None,
+    *,
+    keep: Callable[[TrainingState], None] | None = None,
+    progress: Progress = silent,
+    name_of: Callable[[int], str] = str,
+) -> TrainingState:
+    """The state after all epochs. `keep` is called with the state after each; from any such state the rest of the training is the same to the bit.
+
+    Raises DataProblem, before the state of the epoch is kept, at the first batch whose loss is not a finite number, and names its particles by `name_of`.
+    """
+    state = state or first_state(data, settings)
+    while state.epoch < settings.epochs:
+        state = one_epoch(data, settings, state, progress=progress, name_of=name_of)
+        if keep is not None:
+            keep(state)
+    return state
+
+
+def one_epoch(
+    data: TrainingData,
+    settings: TrainingSettings,
+    state: TrainingState,
+    *,
+    progress: Progress,
+    name_of: Callable[[int], str],
+) -> TrainingState:
+    """The state after one more epoch. The order of the particles, the pixels and all noise come from the seed and the number of the epoch."""
+    structure = first_weights(data, settings)
+    weights = like(state.weights, structure)
+    optimiser = like(state.optimiser, adam(settings).init(structure))
+    latent = None if state.latent is None else state.latent.copied()
+    pose = None if state.pose is None else state.pose.copied()
+    moves = pose is not None and state.epoch >= POSES_FROM * settings.epochs
+    radius = settings.radius_of(state.epoch)
+    rng = np.random.default_rng([settings.seed, 2, state.epoch])
+    count, total, used = len(data.rows), np.zeros(3), 0
+    groups = batches(rng.permutation(data.rows), settings.batch)
+    step = stepping(settings)
+    listens = np.float32(data.direct is None or state.epoch >= ENCODER_FROM * settings.epochs)
+    for number, (rows, slices) in enumerate(zip(groups, data.source.stream(groups), strict=True)):
+        pixels = chosen_pixels(data, radius, settings.share, rng)
+        batch = batch_of(data, slices, rows, pixels, settings, rng)
+        own = Rows(
+            None if latent is None else filled_up(latent.values[rows], settings.batch),
+            None if not moves or pose is None else filled_up(pose.values[rows], settings.batch),
+        )
+        weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data, listens)
+        values = np.array([float(part) for part in parts])
+        if not np.isfinite(values).all():
+            refuse_loss(values[0], state.epoch, number, rows, name_of)
+        for table, change, rate in (
+            (latent, gradient.latent, settings.latent_rate),
+            (pose, gradient.pose, settings.pose_rate),
+        ):
+            if table is not None and change is not None:
+                table.step(rows, np.asarray(change)[: len(rows)] * len(rows), rate)
+        total += values * len(rows)
+        used = len(pixels)
+        progress(state.epoch * count + min(count, (number + 1) * settings.batch), settings.epochs * count)
+    loss, gain, divergence = total / count
+    record = EpochRecord(float(loss), float(gain), float(divergence), float(radius), used)
+    return TrainingState(state.epoch + 1, leaves(weights), leaves(optimiser), latent, pose, (*state.history, record))
+
+
+def refuse_loss(loss: float, epoch: int, number: int, rows: np.ndarray, name_of: Callable[[int], str]) -> None:
+    names = ", ".join(name_of(int(row)) for row in rows[:3])
+    raise DataProblem(
+        f"a loss of {loss} in epoch {epoch + 1}, batch {number + 1}, whose {len(rows)} particles begin with {names}",
+        "a finite number",
+        "look at these images and their CTFs, or give a smaller --rate; the checkpoint of the epoch before is kept",
+    )
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def adam(settings: TrainingSettings) -> Any:
+    """The optimiser."""
+    import optax
+
+    return optax.adam(settings.rate)
+
+
+def stepping(settings: TrainingSettings) -> Callable[..., Any]:
+    """A compiled step: (weights, state of Adam, rows, batch, transform of the consensus, 0 where the encoder stays as it is) -> (new weights and state,
+    gradients of the rows, (loss, gain, KL))."""
+    return _stepping(settings.rate, settings.beta)
+
+
+@lru_cache(maxsize=8)
+def _stepping(rate: float, beta: float) -> Callable[..., Any]:
+    import jax
+    import optax
+
+    optimiser = optax.adam(rate)
+
+    def step(weights: Weights, state: Any, rows: Rows, batch: Batch, consensus: Any, listens: Any) -> Any:
+        volume = FourierVolume(consensus, (consensus.shape[0] - 3) // 2, 2)
+        bound = partial(drgn.loss, batch=batch, consensus=volume, beta=beta)
+        (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
+        fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn
+        slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
+        change, state = optimiser.update(slope, state)
+        change = change._replace(encoder=jax.tree.map(lambda by: listens * by, change.encoder))
+        moved = jax.tree.map(lambda value, by: value + by, weights, change)
+        return moved, state, own, (loss, *parts)
+
+    return jax.jit(step)
+
+
+def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
+    """`order` in pieces of `size`, the last of what is left."""
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def chosen_pixels(data: TrainingData, radius: float, share: float, rng: np.random.Generator) -> np.ndarray:
+    """The pixels inside `radius` but the first, which tells of the background; or a random share of them, in order."""
+    grid = data.source.grid
+    inside = np.flatnonzero((np.hypot(grid.kx, grid.ky) < radius) & ((grid.kx > 0) | (grid.ky > 0)))
+    if share == 1:
+        return inside
+    return np.sort(rng.choice(inside, max(1, round(share * len(inside))), replace=False))
+
+
+def batch_of(
+    data: TrainingData,
+    slices: ParticleSlices,
+    rows: np.ndarray,
+    pixels: np.ndarray,
+    settings: TrainingSettings,
+    rng: np.random.Generator,
+) -> Batch:
+    """Particles at these pixels as a batch of `settings.batch`: a shorter one is filled up with particles of weight 0, so that shapes stay.
+
+    With a share of the pixels, values and transfer are larger by its inverse square root: sums over pixels keep their mean.
+    """
+    size, grid = settings.batch, data.source.grid
+    kx, ky = grid.kx[pixels], grid.ky[pixels]
+    factor = np.float32(settings.share**-0.5)
+    return Batch(
+        values=filled_up(slices.values[:, pixels] * factor, size),
+        transfer=filled_up(slices.transfer[:, pixels] * factor, size),
+        basis=filled_up(slices.basis, size),
+        plane=np.stack([kx, ky], axis=-1).astype(np.float32),
+        scale=amplitude_at(data.amplitude, np.hypot(kx, ky)),
+        features=filled_up(data.features[rows], size),
+        eps=rng.standard_normal((size, settings.network.latent), dtype=np.float32),
+        weight=filled_up(np.ones(len(rows), np.float32), size),
+    )
+
+
+def filled_up(values: np.ndarray, size: int) -> np.ndarray:
+    """`values` with zeros appended up to `size` rows."""
+    if len(values) == size:
+        return values
+    return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
+
+
+def leaves(tree: Any) -> tuple[np.ndarray, ...]:
+    """The arrays of a pytree, as NumPy."""
+    import jax
+
+    return tuple(np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+
+
+def like(arrays: tuple[np.ndarray, ...], structure: Any) -> Any:
+    """The pytree of the structure of `structure` whose leaves are `arrays`."""
+    import jax
+
+    return jax.tree.unflatten(jax.tree.structure(structure), arrays)
+
+
+# --- after the training -----------------------------------------------------------------------------------------------
+
+
+def weights_of(state: TrainingState, data: TrainingData, settings: TrainingSettings) -> Weights:
+    """The trained weights."""
+    return like(state.weights, first_weights(data, settings))
+
+
+def latents_of(state: TrainingState, data: TrainingData, settings: TrainingSettings) -> Latents:
+    """The posterior of every particle's latent."""
+    if state.latent is not None:
+        mean, log_deviation = np.split(state.latent.values, 2, axis=1)
+    else:
+        weights, size = weights_of(state, data, settings), len(data.source)
+        parts = [encoded(weights, data.features[rows]) for rows in batches(np.arange(size), ENCODED_TOGETHER)]
+        mean, log_deviation = (np.concatenate(column) for column in zip(*parts, strict=True))
+    covariance = np.zeros((*mean.shape, mean.shape[1]), np.float32)
+    diagonal = np.arange(mean.shape[1])
+    covariance[:, diagonal, diagonal] = np.exp(2 * log_deviation)
+    return Latents(np.ascontiguousarray(mean), covariance)
+
+
+def bounds_of(
+    state: TrainingState, data: TrainingData, settings: TrainingSettings, rows: np.ndarray, draws: int = 4
+) -> np.ndarray:
+    """The bound [m] on the log-likelihood of these particles beyond that of the consensus, nat, as a mean over `draws` of each latent; of particles
+    that were not trained on, it is what the network has learned that holds for others."""
+    import jax
+
+    weights, rng = weights_of(state, data, settings), np.random.default_rng([settings.seed, 3])
+    pixels = chosen_pixels(data, settings.radius, 1.0, rng)
+    whole = replace(settings, share=1.0)
+    groups, found = batches(rows, settings.batch), []
+    bound = jax.jit(lambda batch, own: drgn.gains(weights, own, batch, data.consensus))
+    for some, slices in zip(groups, data.source.stream(groups), strict=True):
+        own = Rows(
+            *(
+                None if table is None else filled_up(table.values[some], settings.batch)
+                for table in (state.latent, state.pose)
+            )
+        )
+        total = np.zeros(len(some))
+        for _ in range(draws):
+            gain, divergence = bound(batch_of(data, slices, some, pixels, whole, rng), own)
+            total += (np.asarray(gain) - np.asarray(divergence))[: len(some)]
+        found.append(total / draws)
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def encoded(weights: Weights, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and log deviation of the latents of particles with these features."""
+    nothing = np.zeros((len(features), 0), np.float32)
+    some = Batch(None, None, None, None, None, features, nothing, None)
+    mean, log_deviation = drgn.posterior(weights, Rows(), some)
+    return np.asarray(mean), np.asarray(log_deviation)
+
+
+def decoder_of(
+    state: TrainingState, data: TrainingData, settings: TrainingSettings, consensus: np.ndarray, pixel_size: float
+) -> NetworkDecoder:
+    """The trained decoder; `consensus` is the map whose transform was trained on."""
+    weights = weights_of(state, data, settings).decoder
+    return NetworkDecoder.of(weights, consensus, data.amplitude, pixel_size, settings.radius)
