@@ -59,6 +59,12 @@ COMMANDS = (
         "vitreous simulate micrograph model.cif --pixel-size 2 --size 512 --particles 10 --out micrographs",
     ),
     Command(
+        ("simulate", "ensemble"),
+        "simulate_ensemble",
+        "Make images of a particle in many conformations: a hinge, a mixture, or a path, with the truth",
+        "vitreous simulate ensemble hinge --conformations 10 --count 1000 --out hinge",
+    ),
+    Command(
         ("simulate", "plan"),
         "simulate_plan",
         "Say which scattering model suffices for a thickness, a voltage and a resolution",
@@ -129,6 +135,12 @@ COMMANDS = (
         "subtract",
         "Signal subtraction: take all but one part of a particle out of its images",
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
+    ),
+    Command(
+        ("landscape", "train"),
+        "landscape_train",
+        "Learn a map as a function of a latent, and the latent of each particle",
+        "vitreous landscape train particles.star --latent 2 --epochs 3 --width 32 --out landscape",
     ),
     Command(("fsc",), "fsc", "Fourier shell correlation of two maps", "vitreous fsc half1.mrc half2.mrc"),
     Command(

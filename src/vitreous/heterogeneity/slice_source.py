@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,7 +13,7 @@ import numpy as np
 from vitreous.engine.chunks import chunk_size, chunks
 from vitreous.engine.local import Progress, silent
 from vitreous.heterogeneity.particle_slices import ParticleSlices, SliceReader
-from vitreous.reconstruction.projection import SliceGrid
+from vitreous.reconstruction.projection import FourierVolume, SliceGrid, values_at
 
 BYTES_A_PIXEL = 12  # of a particle: a complex value and its transfer
 READ_TOGETHER = 256  # particles that are read from the disk in one go: the cost of a call is spread over them
@@ -78,6 +78,40 @@ class SlicesOnDisk:
         rows = np.concatenate(list(group))
         order = np.argsort(rows, kind="stable")
         return self.reader.read(rows[order]).rows(np.argsort(order, kind="stable"))
+
+
+@dataclass(frozen=True)
+class WithoutConsensus:
+    """The particles of another source less the slices of a map."""
+
+    source: SliceSource
+    consensus: FourierVolume
+
+    @property
+    def grid(self) -> SliceGrid:
+        return self.source.grid
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def stream(self, batches: Sequence[np.ndarray]) -> Iterator[ParticleSlices]:
+        for slices in self.source.stream(batches):
+            yield residuals(slices, self.grid, self.consensus)
+
+
+def without_consensus(source: SliceSource, consensus: FourierVolume) -> SliceSource:
+    """Particles less the slices of a map: once for all of them if they are in memory, whenever they are read if not."""
+    if not isinstance(source, LoadedSlices):
+        return WithoutConsensus(source, consensus)
+    groups = chunks(np.arange(len(source)), READ_TOGETHER)
+    values = np.concatenate([residuals(source.slices.rows(rows), source.grid, consensus).values for rows in groups])
+    return replace(source, slices=replace(source.slices, values=values))
+
+
+def residuals(slices: ParticleSlices, grid: SliceGrid, consensus: FourierVolume) -> ParticleSlices:
+    """`y - C F_0`."""
+    expected = slices.transfer * values_at(consensus, slices.points(grid))
+    return replace(slices, values=(slices.values - expected).astype(np.complex64))
 
 
 def loaded(reader: SliceReader, progress: Progress = silent) -> LoadedSlices:

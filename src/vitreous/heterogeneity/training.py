@@ -32,8 +32,9 @@ ENCODED_TOGETHER = 512
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is
-    Adam's for the networks, `latent_rate` for latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every batch, is looked at."""
+    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is Adam's for the networks, `latent_rate` for
+    latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every
+    batch, is looked at."""
 
     network: NetworkSettings
     radius: float
@@ -238,6 +239,7 @@ def _stepping(rate: float, beta: float) -> Callable[..., Any]:
         (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
         fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn
         slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
+        change: Any
         change, state = optimiser.update(slope, state)
         change = change._replace(encoder=jax.tree.map(lambda by: listens * by, change.encoder))
         moved = jax.tree.map(lambda value, by: value + by, weights, change)

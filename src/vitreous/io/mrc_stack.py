@@ -80,7 +80,8 @@ class StackWriter:
             for chunk in chunks:            # each [m, y, x]
                 writer.append(chunk)
 
-    `mode` is 2 (float32) or 12 (float16). If the block fails, nothing is left behind.
+    Images that come in another order than that of the stack are put into their places with `place`. `mode` is 2 (float32) or 12 (float16). If
+    the block fails, nothing is left behind.
     """
 
     def __init__(self, path: str | os.PathLike[str], pixel_size: float, *, mode: int = 2, label: str = LABEL):
@@ -89,7 +90,7 @@ class StackWriter:
         if not pixel_size > 0:
             raise OutputProblem(f"pixel size {pixel_size} A for {path}", "a positive number of angstrom")
         self.path, self.pixel_size, self.mode, self.label = Path(path), float(pixel_size), mode, label
-        self.count = 0
+        self.count, self._placed = 0, 0
         self._image_shape: tuple[int, ...] | None = None
         self._statistics = _Statistics()
 
@@ -103,6 +104,21 @@ class StackWriter:
 
     def append(self, images: np.ndarray) -> None:
         """Add images [m, y, x], or one image [y, x], at the end."""
+        encoded = self._encoded(images)
+        self._stream.write(encoded.view(np.uint8).data if encoded.size else b"")
+        self.count += len(encoded)
+
+    def place(self, rows: np.ndarray, images: np.ndarray) -> None:
+        """Write images [m, y, x] as those of the `rows`, from 0, of the stack. Each row must be written once."""
+        encoded = self._encoded(images)
+        for row, image in zip(rows.tolist(), encoded, strict=True):
+            self._stream.seek(HEADER_BYTES + row * image.nbytes)
+            self._stream.write(image.view(np.uint8).data)
+            self.count = max(self.count, row + 1)
+        self._stream.seek(0, os.SEEK_END)
+
+    def _encoded(self, images: np.ndarray) -> np.ndarray:
+        """The images [m, y, x] as they are written, counted."""
         images = np.asarray(images)
         images = images[None] if images.ndim == 2 else images
         shape = self._image_shape or images.shape[1:]
@@ -110,9 +126,9 @@ class StackWriter:
             raise DataProblem(f"images of shape {images.shape} for {self.path}", f"[m, {', '.join(map(str, shape))}]")
         self._image_shape = shape
         encoded = _encode(images, self.mode, self.path)
-        self._stream.write(encoded.view(np.uint8).data if encoded.size else b"")
         self._statistics.add(encoded)
-        self.count += len(images)
+        self._placed += len(encoded)
+        return encoded
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -123,6 +139,8 @@ class StackWriter:
         with self._exit:
             if self._image_shape is None or self.count == 0:
                 raise DataProblem(f"no images for {self.path}", "at least one image")
+            if self._placed != self.count:
+                raise DataProblem(f"{self._placed} images for the {self.count} places of {self.path}", "one for each")
             header = _header((self.count, *self._image_shape), self.mode, self.pixel_size, self._statistics, self.label)
             header["mz"], header["cella"]["z"], header["ispg"] = (
                 1,

@@ -17,6 +17,7 @@ from vitreous.engine.checkpoint import load_state, save_state, saved_class
 from vitreous.errors import DataProblem
 from vitreous.heterogeneity.decoder import Decoder
 from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.network_decoder import NetworkDecoder
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.io.files import require_file
 from vitreous.io.particles import read_particles, write_particles
@@ -25,7 +26,7 @@ from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.particles import Particles
 
 PARTICLES, LATENTS, DECODER, CONSENSUS = "particles.star", "latents.npz", "decoder.npz", "consensus.mrc"
-DECODERS: dict[str, Any] = {kind.__name__: kind for kind in (SubspaceDecoder,)}
+DECODERS: dict[str, Any] = {kind.__name__: kind for kind in (SubspaceDecoder, NetworkDecoder)}
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -12,15 +13,22 @@ from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.drgn import corrected_pose
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, shell_amplitude
-from vitreous.heterogeneity.slice_source import SlicesOnDisk, SliceSource, bytes_loaded, loaded
-from vitreous.heterogeneity.subspace import SubspaceSettings, encode_subspace, evidence_gain, fit_subspace
+from vitreous.heterogeneity.slice_source import (
+    READ_TOGETHER,
+    SlicesOnDisk,
+    SliceSource,
+    bytes_loaded,
+    loaded,
+    without_consensus,
+)
+from vitreous.heterogeneity.subspace import SubspaceSettings, SubspaceState, encode_subspace, fit_subspace
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
-from vitreous.heterogeneity.subspace_state import SubspaceState
 from vitreous.heterogeneity.training import (
     EpochRecord,
     TrainingData,
     TrainingSettings,
     TrainingState,
+    batches,
     bounds_of,
     decoder_of,
     latents_of,
@@ -35,7 +43,7 @@ from vitreous.reconstruction.projection import SliceGrid
 from vitreous.reconstruction.slicing import sliced
 
 SUBSPACE_STATE, TRAINING_STATE = "subspace.npz", "training.npz"
-SUBSPACE_ITERATIONS = 12  # beside a network
+SUBSPACE_ITERATIONS = 16  # beside a network
 PIXEL_FEATURES_RADIUS = 16  # cycles per box: what an encoder of pixels sees
 SHARE_OF_MEMORY = 0.5  # of what is free, that particles may take
 
@@ -47,7 +55,8 @@ class Baseline:
     decoder: SubspaceDecoder
     latents: Latents
     variance: np.ndarray
-    log_likelihood: np.ndarray
+    fsc: np.ndarray
+    log_evidence: tuple[float, ...]
     held_out_gain: np.ndarray
 
 
@@ -64,29 +73,31 @@ class Trained:
     from_disk: bool = False
 
 
-def fit_baseline(ground: Ground, job: LandscapeInput, desk: Desk) -> Baseline:
+def fit_baseline(ground: Ground, source: SliceSource, job: LandscapeInput, desk: Desk) -> Baseline:
     """Fit the subspace to the particles that are trained on, and place all of them in it."""
-    kept = desk.folder / SUBSPACE_STATE
+    kept, particles, consensus = desk.folder / SUBSPACE_STATE, ground.particles, ground.consensus.map
     iterations = job.epochs if job.model == "subspace" else SUBSPACE_ITERATIONS
-    settings = SubspaceSettings(job.baseline_components, iterations, ground.radius, job.seed)
-    assert ground.particles.half_set is not None
-    reader = ground.reader.rows(ground.trained)
+    settings = SubspaceSettings(job.baseline_components, iterations, ground.radius, ground.particle_radius, job.seed)
+    assert particles.half_set is not None
+    half_set = particles.half_set[ground.trained]
+    residual = without_consensus(source, sliced(consensus))
     fit = fit_subspace(
-        reader,
-        ground.particles.half_set[ground.trained],
+        residual,
+        (ground.trained[half_set == 1], ground.trained[half_set == 2]),
         settings,
-        desk.progress("subspace"),
+        consensus,
+        particles.pixel_size,
         start=load_state(kept, SubspaceState) if kept.is_file() else None,
         keep=lambda state: save_state(kept, state),
+        progress=desk.progress("subspace"),
     )
-    latents = encode_subspace(ground.reader, fit.decoder, desk.progress("latents of the subspace"))
-    gain = evidence_gain(ground.reader.rows(ground.held_out), fit.decoder)
-    return Baseline(fit.decoder, latents, fit.variance, fit.log_likelihood, gain)
+    everyone = np.arange(len(particles))
+    latents, gain = encode_subspace(residual, everyone, fit.decoder, progress=desk.progress("latents of the subspace"))
+    return Baseline(fit.decoder, latents, fit.variance, fit.fsc, fit.log_evidence, gain[ground.held_out])
 
 
-def train_network(ground: Ground, baseline: Baseline, job: LandscapeInput, desk: Desk) -> Trained:
+def train_network(ground: Ground, source: SliceSource, baseline: Baseline, job: LandscapeInput, desk: Desk) -> Trained:
     """Train the network, from the last checkpoint where there is one."""
-    source = slice_source(ground, job, desk)
     data, settings = training_data(ground, baseline, source, job), training_settings(ground, job)
     kept, seconds = desk.folder / TRAINING_STATE, []
     clock = time.perf_counter()
@@ -182,10 +193,10 @@ def pixel_features(source: SliceSource) -> np.ndarray:
     grid: SliceGrid = source.grid
     near = np.flatnonzero(np.hypot(grid.kx, grid.ky) < PIXEL_FEATURES_RADIUS)
     features = np.empty((len(source), 2 * len(near)), np.float32)
-    groups = [np.arange(start, min(start + 256, len(source))) for start in range(0, len(source), 256)]
+    groups = batches(np.arange(len(source)), READ_TOGETHER)
     for rows, slices in zip(groups, source.stream(groups), strict=True):
-        product = slices.values[:, near] * slices.transfer[:, near]
-        features[rows] = np.concatenate([product.real, product.imag], axis=1)
+        values: Any = slices.values[:, near] * slices.transfer[:, near]
+        features[rows] = np.concatenate([values.real, values.imag], axis=1)
     return features / np.sqrt(np.mean(features**2, axis=0) + 1e-12)
 
 

@@ -40,7 +40,7 @@ def isosurface_picture(
     panels = [
         draw_surface(view, np.asarray(rotation, dtype=np.float64), size=size, colour=colour) for rotation in views
     ]
-    return _png(_sheet([(panel * 255 + 0.5).astype(np.uint8) for panel in panels], columns=len(panels)))
+    return _png(sheet_of([(panel * 255 + 0.5).astype(np.uint8) for panel in panels], columns=len(panels)))
 
 
 def slices_picture(volume: np.ndarray, *, size: int = 240) -> bytes:
@@ -59,7 +59,7 @@ def slices_picture(volume: np.ndarray, *, size: int = 240) -> bytes:
         for limits in [_grey_limits(row)]
         for image in row
     ]
-    return _png(_sheet(panels, columns=3))
+    return _png(sheet_of(panels, columns=3))
 
 
 def image_gallery(
@@ -72,7 +72,7 @@ def image_gallery(
         raise DataProblem("no images for a gallery", "at least one")
     shared = _grey_limits(images) if same_scale else None
     return _png(
-        _sheet(
+        sheet_of(
             [_grey_panel(image, shared or _grey_limits([image]), size) for image in images],
             columns=min(columns, len(images)),
         )
@@ -119,7 +119,7 @@ def _grey_panel(image: np.ndarray, limits: tuple[float, float], size: int) -> np
     return np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=-1)
 
 
-def _sheet(panels: Sequence[np.ndarray], *, columns: int) -> np.ndarray:
+def sheet_of(panels: Sequence[np.ndarray], *, columns: int) -> np.ndarray:
     """Panels of one size, uint8 [y, x, 4], laid out row by row on a transparent sheet."""
     height, width = panels[0].shape[:2]
     rows = -(-len(panels) // columns)

@@ -10,16 +10,15 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vitreous.conventions import Contrast, CtfState
 from vitreous.detection.detectors import detector
 from vitreous.detection.recording import dose_per_pixel, sparse_dose
 from vitreous.engine.compilation import use_persistent_cache
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.io.mrc_stack import StackWriter, write_volume
-from vitreous.io.particles import read_particles, write_particles
+from vitreous.io.particles import write_particles
+from vitreous.jobs.imaging_input import ImagingInput
 from vitreous.jobs.job import Desk, Outcome
-from vitreous.jobs.model_input import ModelInput
-from vitreous.jobs.ranges import refuse_amplitude_contrast, refuse_defocus_range, refuse_numbers
+from vitreous.jobs.ranges import refuse_numbers
 from vitreous.jobs.report import Source
 from vitreous.jobs.simulation_findings import (
     b_factor_warning,
@@ -31,11 +30,9 @@ from vitreous.jobs.simulation_findings import (
 from vitreous.jobs.simulation_sections import simulation_sections
 from vitreous.jobs.specimen import Specimen, radius
 from vitreous.model.atoms import Atoms
-from vitreous.model.optics import OpticsGroup
 from vitreous.model.particles import Particles
 from vitreous.model.volume import Volume
-from vitreous.optics.delocalisation import largest_defocus_that_fits
-from vitreous.optics.electrons import interaction_constant, wavelength
+from vitreous.optics.electrons import interaction_constant
 from vitreous.scattering.ladder import FLAT, scattering_model
 from vitreous.simulation.images import TRIAL_IMAGES, Projector, signal_variance
 from vitreous.simulation.noise import Noise, falling_power
@@ -44,7 +41,6 @@ from vitreous.simulation.recorded_images import ParticleImages, Recording
 from vitreous.simulation.wave_images import AtomicScene
 from vitreous.specimen.potential import centre_of_mass
 from vitreous.specimen.profiles import atom_profiles
-from vitreous.units import KILOVOLT, MICROMETRE, MILLIMETRE
 
 STACK = "particles.mrcs"
 SNR = 0.1
@@ -55,7 +51,7 @@ ModelName = Literal["projection", "weak_phase", "phase_object", "ewald", "thick_
 
 
 @dataclass(frozen=True)
-class SimulateParticles(ModelInput):
+class SimulateParticles(ImagingInput):
     """Settings of a simulated set of particles.
 
     Parameters
@@ -93,29 +89,6 @@ class SimulateParticles(ModelInput):
         empty pixel.
     detector
         Detector that records the dose, by name (ideal, k2, k3, falcon3, falcon4, ...); ideal unless given.
-    defocus_um
-        Smallest and largest defocus in micrometre, positive for underfocus; each particle's is drawn evenly between
-        them.
-    astigmatism
-        Root mean square of the difference between the largest and the smallest defocus of a particle, in angstrom.
-    voltage_kv
-        Voltage in kilovolt.
-    cs_mm
-        Spherical aberration in millimetre.
-    amplitude_contrast
-        Amplitude contrast, a fraction.
-    b_factor
-        B factor in angstrom², blurring the specimen in addition to the B factors of its atoms.
-    shift
-        Standard deviation of the particles' offsets from the box centre along x and along y, in angstrom.
-    poses
-        Particle file whose orientations are used in turn. By default orientations are drawn evenly from all rotations.
-    contrast
-        Sign of the protein: inverted (bright, as reconstruction expects) or raw (dark, as the detector saw it).
-    ctf_state
-        What has been done to the images about their CTF.
-    seed
-        Seed of everything random. Particle i depends on the seed and on i, not on the count.
     """
 
     specimen: Path
@@ -132,29 +105,12 @@ class SimulateParticles(ModelInput):
     noise: Literal["white", "falling", "none"] | None = field(default=None, kw_only=True)
     dose: float | None = field(default=None, kw_only=True)
     detector: str | None = field(default=None, kw_only=True)
-    defocus_um: tuple[float, float] = field(default=(0.8, 2.0), kw_only=True)
-    astigmatism: float = field(default=200.0, kw_only=True)
-    voltage_kv: float = field(default=300.0, kw_only=True)
-    cs_mm: float = field(default=2.7, kw_only=True)
-    amplitude_contrast: float = field(default=0.1, kw_only=True)
-    b_factor: float = field(default=0.0, kw_only=True)
-    shift: float = field(default=3.0, kw_only=True)
-    poses: Path | None = field(default=None, kw_only=True)
-    contrast: Literal["inverted", "raw"] = field(default="inverted", kw_only=True)
-    ctf_state: Literal["raw", "phase_flipped", "premultiplied"] = field(default="raw", kw_only=True)
-    seed: int = field(default=0, kw_only=True)
 
     name: ClassVar[str] = "simulate particles"
 
     def __post_init__(self) -> None:
-        refuse_numbers(
-            self,
-            positive=("box", "pixel_size", "count", "snr", "voltage_kv", "resolution", "slice_thickness", "dose"),
-            not_negative=("astigmatism", "shift", "cs_mm", "seed"),
-            finite=("b_factor",),
-        )
-        refuse_amplitude_contrast(self.amplitude_contrast)
-        refuse_defocus_range(self.defocus_um)
+        refuse_numbers(self, positive=("box", "pixel_size", "count", "snr", "resolution", "slice_thickness", "dose"))
+        self.refuse_imaging()
         scattering_model(self.model)
         self.refuse_meaningless()
         if self.dose is not None:
@@ -179,10 +135,6 @@ class SimulateParticles(ModelInput):
         return [path for path in (self.sample.file, self.poses) if path is not None]
 
     @property
-    def voltage(self) -> float:
-        return self.voltage_kv * KILOVOLT
-
-    @property
     def sample(self) -> Specimen:
         choices = replace(
             self.from_file, hydrogens=self.hydrogens, solvent=self.solvent, inner_potential=self.inner_potential
@@ -200,7 +152,7 @@ class SimulateParticles(ModelInput):
             self.check_resolution(self.pixel_size)
         specimen = self.sample.map() if model is None else self.sample.model_volume(model.atoms)
         self.check_resolution(specimen.pixel_size)
-        distribution = self.distribution(specimen)
+        distribution = self.particle_distribution(specimen.box, specimen.pixel_size)
         particles = draw_particles(distribution, self.count, STACK)
         plain = ParticleImages(Projector(specimen), None if model is None else self.scene(model.atoms, specimen))
         scale = self.scale(plain.projector, distribution)
@@ -276,35 +228,6 @@ class SimulateParticles(ModelInput):
         camera = detector(self.detector or DETECTOR, self.voltage)
         return Recording(camera, dose_per_pixel(self.dose, pixel_size), self.seed)
 
-    def distribution(self, volume: Volume) -> ParticleDistribution:
-        optics = OpticsGroup(
-            pixel_size=volume.pixel_size,
-            box=volume.box,
-            voltage=self.voltage_kv * KILOVOLT,
-            spherical_aberration=self.cs_mm * MILLIMETRE,
-            amplitude_contrast=self.amplitude_contrast,
-            ctf_state=CtfState(self.ctf_state),
-        )
-        low, high = self.defocus_um
-        return ParticleDistribution(
-            optics,
-            (low * MICROMETRE, high * MICROMETRE),
-            astigmatism=self.astigmatism,
-            shift=self.shift,
-            contrast=Contrast(self.contrast),
-            seed=self.seed,
-            euler=self.orientations(),
-        )
-
-    def orientations(self) -> np.ndarray | None:
-        """The angles of the file of poses, if there is one."""
-        if self.poses is None:
-            return None
-        pose = read_particles(self.poses, load_images=False).pose
-        if pose is None:
-            raise DataProblem(f"{self.poses} gives no orientations", "angles for each particle")
-        return pose.euler
-
     def noise_model(self, volume: Volume) -> Noise | Recording | None:
         if self.dose is not None:
             return self.recording(volume.pixel_size)
@@ -323,20 +246,7 @@ class SimulateParticles(ModelInput):
 
     def warnings(self, volume: Volume, radius: float | None) -> list[str]:
         """What the box is too small for."""
-        found = []
-        if radius is not None and radius + 3 * self.shift > volume.box * volume.pixel_size / 2:
-            found.append(
-                f"Some particles, shifted by {self.shift:g} Å rms, reach over the edge of their box and come back at "
-                "the other side: use a larger --box."
-            )
-        largest = largest_defocus_that_fits(volume.box, volume.pixel_size, wavelength(self.voltage_kv * KILOVOLT))
-        defocus = max(abs(value) for value in self.defocus_um) * MICROMETRE
-        if defocus > largest:
-            found.append(
-                f"A defocus of {defocus / MICROMETRE:.2f} µm is more than this box holds: beyond "
-                f"{largest / MICROMETRE:.2f} µm (N p² / λ) the CTF oscillates faster than the box samples it, and "
-                "signal wraps round its edges. Use a larger --box."
-            )
+        found = self.box_warnings(volume.box, volume.pixel_size, radius)
         if self.dose is not None and (sparse := sparse_dose(dose_per_pixel(self.dose, volume.pixel_size))):
             found.append(sparse[0].upper() + sparse[1:])
         return found

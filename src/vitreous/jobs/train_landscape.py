@@ -29,15 +29,22 @@ class TrainLandscape(LandscapeInput):
         return [self.particles, *self.passthrough]
 
     def run(self, desk: Desk) -> Outcome:
-        from vitreous.jobs.landscape_training import SUBSPACE_STATE, TRAINING_STATE, fit_baseline, train_network
+        from vitreous.jobs.landscape_training import (
+            SUBSPACE_STATE,
+            TRAINING_STATE,
+            fit_baseline,
+            slice_source,
+            train_network,
+        )
         from vitreous.jobs.landscape_training_sections import training_outcome
 
         use_persistent_cache()
         particles = self.usable_particles(desk)
         particles, split_note = with_half_sets(particles, "file", self.seed)
         ground = ground_of(particles, self, desk.progress("consensus"))
-        baseline = fit_baseline(ground, self, desk)
-        trained = None if self.model == "subspace" else train_network(ground, baseline, self, desk)
+        source = slice_source(ground, self, desk)
+        baseline = fit_baseline(ground, source, self, desk)
+        trained = None if self.model == "subspace" else train_network(ground, source, baseline, self, desk)
         found = baseline if trained is None else trained
         if trained is not None and trained.poses is not None:
             particles = replace(particles, pose=trained.poses)

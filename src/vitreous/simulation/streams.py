@@ -29,6 +29,9 @@ class Quantity(IntEnum):
     ICE = 9
     RECORDING = 10
     DRIFT = 11
+    # Of ensembles.
+    CONFORMATION = 12
+    HEIGHT = 13
 
 
 def stream(seed: int, quantity: Quantity) -> np.random.Generator:
