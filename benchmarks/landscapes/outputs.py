@@ -53,9 +53,8 @@ class Training:
 def vitreous_training(name: str, run: Run, folder: Path) -> Training:
     """A training of `vitreous landscape train`. It keeps some particles aside: only those that it trains on count."""
     result = result_of(folder)
-    return Training(
-        name, run, [float(s) for s in result["epoch_seconds"]], int(result["particles_trained"]), os.getloadavg()[0]
-    )
+    trained = int(result["particles"]) - int(result["held_out"])
+    return Training(name, run, [float(s) for s in result["epoch_seconds"]], trained, os.getloadavg()[0])
 
 
 def cryodrgn_training(name: str, run: Run, folder: Path, count: int) -> Training:

@@ -45,7 +45,7 @@ elif words[0] == "convert":
     pathlib.Path("cryodrgn/ctf.pkl").touch()
 elif words[:2] == ["landscape", "train"]:
     each = 1.3 if "--lazy" in words else 1.0
-    result = {"epoch_seconds": [9.0] + [each] * (int(given["--epochs"]) - 1), "particles_trained": 90}
+    result = {"epoch_seconds": [9.0] + [each] * (int(given["--epochs"]) - 1), "particles": 100, "held_out": 10}
 elif words[:2] == ["landscape", "score"]:
     folders = [pathlib.Path(word).name for word in words[2 : words.index("--truth")]]
     scores = {"spearman_first_component": 0.97, "chance": {"image_fsc_auc": 0.5}}
