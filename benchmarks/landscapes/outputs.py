@@ -22,12 +22,13 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Training:
-    """One training: what the process cost, seconds of each epoch, and particles that each epoch saw."""
+    """One training: what the process cost, seconds of each epoch, particles that each epoch saw, and frequencies of an image that were decoded in the last."""
 
     name: str
     run: Run
     epoch_seconds: list[float]
     particles: int
+    pixels: int
     load: float = 0.0  # of the machine over the last minute of the run
 
     @property
@@ -54,13 +55,24 @@ def vitreous_training(name: str, run: Run, folder: Path) -> Training:
     """A training of `vitreous landscape train`. It keeps some particles aside: only those that it trains on count."""
     result = result_of(folder)
     trained = int(result["particles"]) - int(result["held_out"])
-    return Training(name, run, [float(s) for s in result["epoch_seconds"]], trained, os.getloadavg()[0])
+    pixels = int(result["epochs"]["pixels"][-1])
+    return Training(name, run, [float(s) for s in result["epoch_seconds"]], trained, pixels, os.getloadavg()[0])
 
 
-def cryodrgn_training(name: str, run: Run, folder: Path, count: int) -> Training:
-    """A training of cryoDRGN. Its log is of all trainings that were started in the folder: the last one counts."""
+def cryodrgn_training(name: str, run: Run, folder: Path, count: int, box: int) -> Training:
+    """A training of cryoDRGN on all `count` images of `box` pixels. Its log is of all trainings that were started in the folder: the last one counts."""
     log = (folder / "run.log").read_text(encoding="utf-8", errors="replace")
-    return Training(name, run, epochs_of(log), count, os.getloadavg()[0])
+    return Training(name, run, epochs_of(log), count, half_circle(box), os.getloadavg()[0])
+
+
+def half_circle(box: int) -> int:
+    """Half of the frequencies within Nyquist's, itself included, and without 0: those that cryoDRGN decodes of an image.
+
+    >>> half_circle(64)
+    1604
+    """
+    line = range(-(box // 2), box // 2 + 1)
+    return sum(0 < x * x + y * y <= (box // 2) ** 2 for x in line for y in line) // 2
 
 
 def epochs_of(log: str) -> list[float]:

@@ -57,7 +57,7 @@ class Session(Comparison):
             print(
                 f"{earlier[0].name} was not run: its times are those of {earlier[1]}, on a machine as busy as it was then"
             )
-        found = cryodrgn_training(self.cryodrgn.label, run, out, wanted.count)
+        found = cryodrgn_training(self.cryodrgn.label, run, out, wanted.count, wanted.box)
         if len(found.epoch_seconds) != network.epochs:
             sys.exit(
                 f"{out} holds {len(found.epoch_seconds)} epochs of cryoDRGN instead of {network.epochs}: remove it"
@@ -80,6 +80,7 @@ def print_trainings(trainings: list[Training]) -> None:
         [
             "",
             "particles/s",
+            "pixels",
             "s an epoch (from the 2nd on)",
             "first epoch s",
             "outside epochs s",
@@ -96,6 +97,7 @@ def print_trainings(trainings: list[Training]) -> None:
             [
                 training.name,
                 f"{training.throughput:.1f}",
+                f"{training.pixels:,}",
                 spread,
                 f"{training.epoch_seconds[0]:.2f}",
                 f"{training.rest:.1f}",

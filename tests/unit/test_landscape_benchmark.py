@@ -46,6 +46,7 @@ elif words[0] == "convert":
 elif words[:2] == ["landscape", "train"]:
     each = 1.3 if "--lazy" in words else 1.0
     result = {"epoch_seconds": [9.0] + [each] * (int(given["--epochs"]) - 1), "particles": 100, "held_out": 10}
+    result["epochs"] = {"pixels": [100, 200]}
 elif words[:2] == ["landscape", "score"]:
     folders = [pathlib.Path(word).name for word in words[2 : words.index("--truth")]]
     scores = {"spearman_first_component": 0.97, "chance": {"image_fsc_auc": 0.5}}
@@ -65,9 +66,15 @@ def test_epochs_of_a_log_are_those_of_the_last_training():
 
 
 def test_throughput_is_that_from_the_second_epoch_on():
-    training = outputs.Training("x", Run(100.0, 150.0, 1), [50.0, 10.0, 12.0, 9.0], 600)
+    training = outputs.Training("x", Run(100.0, 150.0, 1), [50.0, 10.0, 12.0, 9.0], 600, 1)
     assert training.seconds == 10.0 and training.throughput == 60.0 and training.rest == 19.0
-    assert outputs.Training("x", Run(9.0, 9.0, 1), [8.0], 8).throughput == 1.0
+    assert outputs.Training("x", Run(9.0, 9.0, 1), [8.0], 8, 1).throughput == 1.0
+
+
+def test_frequencies_that_cryodrgn_decodes():
+    """The mask of cryoDRGN 4.3.1 has 796 points of images of 32 px and 3,208 of 64 px; half are the others' mirror images."""
+    assert outputs.half_circle(64) == 1604
+    assert outputs.half_circle(32) == 398
 
 
 NETWORK = commands.Network(epochs=5, latent=4, width=64, layers=2)
@@ -136,6 +143,7 @@ def test_speed_and_quality_against_cryodrgn(session, capsys):
     found = session.result["speed_32"]
     assert [round(t["particles_per_second"]) for t in found["trainings"]] == [90, 90, 20]
     assert found["trainings"][2]["epoch_seconds"] == [5.0, 5.0, 5.0]
+    assert [t["pixels"] for t in found["trainings"]] == [200, 200, 398]
     json.dumps(found)
     calls = next((session.options.data).glob("hinge_*/calls")).read_text().splitlines()
     assert [call.split()[0] for call in calls] == ["convert", "landscape", "train_vae", "landscape", "landscape"]
