@@ -1,0 +1,1 @@
+"""What the parts of the comparison with cryoDRGN share: data with truth, commands of both programs, reading what they write."""
