@@ -37,6 +37,7 @@ ROOMS = (
     "picking",
     "estimation",
     "alignment",
+    "heterogeneity",
     "conformance",
     "jobs",
     "reference",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
@@ -18,7 +19,7 @@ SPARE = 4  # voxels of a working box beyond the diameter of its rings
 
 @dataclass(frozen=True)
 class FourierBall:
-    """The voxels with x >= 0 of a transform of `box` voxels, padded twice, within `radius` cycles per box and the reach of the kernel, by shell.
+    """The voxels with x >= 0 of a transform of `box` voxels, padded twice, within `radius` cycles per box and the reach of the kernel, from the centre outwards.
 
     `voxels` [v, 3]: (z, y, x) in the layout of a FourierVolume; `shell` [v] of each, in cycles per box; `index` [z, y, x]: the row of a voxel, v for
     those that are not in the list.
@@ -38,15 +39,9 @@ class FourierBall:
         return int(self.shell[-1]) + 1
 
     def bands(self, rows: int) -> list[slice]:
-        """The list cut between shells into pieces of at most `rows` voxels, or of one shell."""
-        ends = np.searchsorted(self.shell, np.arange(1, self.shells + 1))
-        found, start = [], 0
-        for shell, end in enumerate(ends):
-            following = ends[shell + 1] if shell + 1 < len(ends) else None
-            if following is None or following - start > rows:
-                found.append(slice(start, int(end)))
-                start = int(end)
-        return [band for band in found if band.stop > band.start]
+        """The list cut into pieces of at most `rows` voxels, each within a thin layer."""
+        edges = [*range(0, len(self), rows), len(self)]
+        return [slice(start, stop) for start, stop in pairwise(edges)]
 
     def values(self, maps: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """The transforms of k maps [k, z, y, x] times `scale`, as [v + 1, 2k]: real parts, then imaginary ones; the last row is 0."""
@@ -61,14 +56,14 @@ class FourierBall:
     def maps(self, values: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """The k maps [k, z, y, x] of such values, times `scale`; voxels that are not in the list count as 0."""
         count, size, middle = values.shape[1] // 2, PADDING * self.box, padded_radius(self.box)
-        z, y, x = (self.voxels - [middle - size // 2, middle - size // 2, 0]).T
-        inside = (z >= 0) & (z < size) & (y >= 0) & (y < size) & (x <= size // 2)
+        z, y, x = (self.voxels - np.array([middle - size // 2, middle - size // 2, 0], np.int16)).T
+        inside = np.flatnonzero((z >= 0) & (z < size) & (y >= 0) & (y < size) & (x <= size // 2))
+        z, y, x = z[inside], y[inside], x[inside]
         correction = gridding_correction(self.box, PADDING, "linear", 3)
         maps = np.empty((count, *(self.box,) * 3), np.float32)
         for j in range(count):
             half = np.zeros((size, size, size // 2 + 1), np.complex64)
-            column = values[: len(self), j] + 1j * values[: len(self), count + j]
-            half[z[inside], y[inside], x[inside]] = column[inside]
+            half[z, y, x] = values[inside, j] + np.complex64(1j) * values[inside, count + j]
             maps[j] = inverse_to_box(half, self.box) / correction * scale
         return maps
 
@@ -83,11 +78,11 @@ def fourier_ball(box: int, radius: float) -> FourierBall:
     length = np.sqrt(x**2 + y**2 + z**2)
     keep = np.flatnonzero(length <= PADDING * radius + REACH)
     shell = np.rint(length[keep] / PADDING).astype(np.int32)
-    order = np.argsort(shell, kind="stable")
+    order = np.argsort(length[keep], kind="stable")
     keep, shell = keep[order], shell[order]
-    voxels = np.stack([z[keep] + middle, y[keep] + middle, x[keep]], axis=-1).astype(np.int32)
+    voxels = np.stack([z[keep] + middle, y[keep] + middle, x[keep]], axis=-1).astype(np.int16)
     index = np.full((2 * middle + 1, 2 * middle + 1, middle + 1), len(keep), np.int32)
-    index[tuple(voxels.T)] = np.arange(len(keep))
+    index[tuple(voxels.T)] = np.arange(len(keep), dtype=np.int32)
     return FourierBall(box, radius, voxels, shell, index)
 
 

@@ -8,8 +8,9 @@ Gaussian posterior; its second moment is made 1 by a linear map of the latents (
 doi:10.1093/biomet/85.4.755), which EM alone would approach slowly. The M-step solves k equations with k unknowns at every voxel of the padded
 transform, regularised in each shell by what the two halves agree on, as in `direct_inversion`.
 
-Memory: values of k components in a ball, half as large as their padded transforms, and the equations of as many shells at a time as keep the whole
-below k + 2 padded transforms; a test measures it. Particles come from a SliceSource, a few hundred at a time.
+Memory: values of k components in a ball, half as large as their padded transforms, and the equations of a few layers of it at a time: for eight
+components less than k + 2 padded transforms, by test; with few components the workspace of transforming one map, about four of them, is most of it.
+Particles come from a SliceSource, a few hundred at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from vitreous.engine.local import Progress, silent
-from vitreous.engine.workers import LocalWorkers, Workers
+from vitreous.engine.workers import LocalWorkers
 from vitreous.errors import SettingsProblem
 from vitreous.fourier.filters import soft_sphere
 from vitreous.fourier.shells import shell_sum
@@ -92,7 +93,7 @@ class Fitting:
     halves: tuple[np.ndarray, np.ndarray]
     box: int
     settings: SubspaceSettings
-    workers: Workers
+    workers: LocalWorkers
 
     def ball(self, radius: float) -> FourierBall:
         return fourier_ball(working_box(self.box, radius), radius)
@@ -115,7 +116,7 @@ def fit_subspace(
     consensus: np.ndarray,
     pixel_size: float,
     *,
-    workers: Workers | None = None,
+    workers: LocalWorkers | None = None,
     start: SubspaceState | None = None,
     keep: Callable[[SubspaceState], None] | None = None,
     progress: Progress = silent,
@@ -204,7 +205,7 @@ def encode_subspace(
     rows: np.ndarray,
     decoder: SubspaceDecoder,
     *,
-    workers: Workers | None = None,
+    workers: LocalWorkers | None = None,
     progress: Progress = silent,
 ) -> tuple[Latents, np.ndarray]:
     """The posterior of the latents of particles in a subspace, and the log evidence [n] of each beyond that of the consensus, nat.
@@ -236,18 +237,19 @@ def ordered(maps: np.ndarray) -> np.ndarray:
     A turn of the basis turns the latents with it, whose prior stays the same.
     """
     first, second = (orthogonal(half) for half in maps)
-    overlap = first.reshape(len(first), -1).astype(np.float64) @ second.reshape(len(second), -1).T
-    left, _, right = np.linalg.svd(overlap)
+    overlap = first.reshape(len(first), -1) @ second.reshape(len(second), -1).T
+    left, _, right = np.linalg.svd(overlap.astype(np.float64))
     return np.stack([first, np.tensordot((left @ right).astype(np.float32), second, axes=1)])
 
 
 def orthogonal(maps: np.ndarray) -> np.ndarray:
     """The same subspace and covariance with orthogonal maps, the largest first, each with its largest deviation positive."""
-    flat = maps.reshape(len(maps), -1).astype(np.float64)
-    _, vectors = np.linalg.eigh(flat @ flat.T)
-    turned = vectors[:, ::-1].T @ flat
-    largest = turned[np.arange(len(turned)), np.abs(turned).argmax(axis=1)]
-    return (turned * np.where(largest < 0, -1, 1)[:, None]).astype(np.float32).reshape(maps.shape)
+    flat = maps.reshape(len(maps), -1)
+    _, vectors = np.linalg.eigh((flat @ flat.T).astype(np.float64))
+    turned = vectors[:, ::-1].T.astype(np.float32) @ flat
+    low, high = turned.min(axis=1), turned.max(axis=1)
+    turned *= np.where(-low > high, -1, 1)[:, None].astype(np.float32)
+    return turned.reshape(maps.shape)
 
 
 def correlations(maps: np.ndarray) -> np.ndarray:

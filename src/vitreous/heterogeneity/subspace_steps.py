@@ -10,7 +10,7 @@ import numpy as np
 
 from vitreous.engine.chunks import chunks
 from vitreous.engine.local import Progress, silent
-from vitreous.engine.workers import Workers
+from vitreous.engine.workers import LocalWorkers
 from vitreous.heterogeneity.fourier_ball import REACH, FourierBall
 from vitreous.heterogeneity.particle_slices import ParticleSlices
 from vitreous.heterogeneity.slice_source import SliceSource
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 TOGETHER = 256  # particles in a chunk
-VOLUMES_OF_EQUATIONS = (
-    0.5  # the normal equations of all bands together take so many padded transforms for each component
+AT_ONCE = (
+    4  # layers that are worked on side by side, at most; how they are cut does not depend on the number of workers
 )
+VOLUMES_OF_EQUATIONS = 0.2  # the normal equations that are in memory take so many padded transforms for each component
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def expectation(
     ball: FourierBall,
     maps: np.ndarray,
     scale: float,
-    workers: Workers,
+    workers: LocalWorkers,
     progress: Progress = silent,
 ) -> Moments:
     """The posterior of each particle's latent, given maps [k, z, y, x] on the ball's box whose transforms times `scale` are those of the images.
@@ -103,34 +104,33 @@ def maximisation(
     moments: Moments,
     ball: FourierBall,
     ratio: Float[np.ndarray, "k s"],
-    workers: Workers,
+    workers: LocalWorkers,
 ) -> np.ndarray:
     """The transforms [v + 1, 2k] of the components that make the expected misfit smallest, regularised by the mean weight of a shell times `ratio`.
 
-    The voxels are worked on in bands of shells, each worker at one, so that the equations of all never lie in memory together.
+    The voxels are worked on in layers, each worker at one, so that the equations of all never lie in memory together.
     """
     components = moments.mean.shape[1]
     numbers = components * (components + 3) // 2 + components
-    budget = max(1.0, VOLUMES_OF_EQUATIONS * components) * ball.index.size * 8 / workers.count
+    budget = VOLUMES_OF_EQUATIONS * components * ball.index.size * 8 / AT_ONCE
     values = np.zeros((len(ball) + 1, 2 * components), np.float32)
-    task = MaximisationTask(source, rows, moments, ball, ratio)
-    bands = ball.bands(max(1, int(budget / (4 * numbers))))
-    for band, part in zip(bands, workers.map_over(task, bands), strict=True):
-        values[band] = part
+    task = MaximisationTask(source, rows, moments, ball, ratio, values)
+    workers.map_over(task, ball.bands(max(1, int(budget / (4 * numbers)))), at_once=AT_ONCE)
     return values
 
 
 @dataclass(frozen=True)
 class MaximisationTask:
-    """The M-step of the voxels of one band."""
+    """The M-step of the voxels of one band, whose rows of `values` it writes: workers are threads of one process."""
 
     source: SliceSource
     rows: np.ndarray
     moments: Moments
     ball: FourierBall
     ratio: np.ndarray
+    values: np.ndarray
 
-    def __call__(self, band: slice) -> np.ndarray:
+    def __call__(self, band: slice) -> None:
         from vitreous.heterogeneity.subspace_kernel import insert, solve
 
         components = self.moments.mean.shape[1]
@@ -147,12 +147,10 @@ class MaximisationTask:
             packed = np.ascontiguousarray(second[:, lower[0], lower[1]])
             insert(normal, band.start, self.ball.index, residual, transfer, padded(slices), kx, ky, mean, packed)
         regularisation, floor = self.shell_terms(normal, shell, np.flatnonzero(lower[0] == lower[1]))
-        values = np.zeros((len(normal), 2 * components), np.float32)
-        solve(normal, shell, regularisation, floor, values)
-        return values
+        solve(normal, shell, regularisation, floor, self.values[band])
 
     def shell_terms(self, normal: np.ndarray, shell: np.ndarray, diagonal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """What is added to the diagonal [k, s], and the trace [s] below which a voxel counts as not seen."""
+        """What is added to the diagonal [k, s], and the trace [s] below which a voxel counts as not seen, by the mean of the band's part of a shell."""
         count = np.maximum(np.bincount(shell, minlength=self.ball.shells), 1)
         mean = np.array(
             [np.bincount(shell, weights=normal[:, j], minlength=self.ball.shells) / count for j in diagonal]

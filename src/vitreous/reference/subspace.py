@@ -5,21 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 
+def apart(values: np.ndarray) -> np.ndarray:
+    """Real and imaginary parts one after the other on the last axis."""
+    return np.concatenate([np.real(values), np.imag(values)], axis=-1)
+
+
 def posterior(values: np.ndarray, slices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean [k] and covariance [k, k] of z for y = sum_j z_j u_j + n, z ~ N(0, 1), E|n|^2 = 1 at each of p complex pixels; `slices` u [k, p].
 
     With real and imaginary parts apart, each of variance 1/2, this is linear regression with a unit prior.
     """
-    design = np.concatenate([slices.real, slices.imag], axis=1).T
-    target = np.concatenate([values.real, values.imag])
+    design, target = apart(slices).T, apart(values)
     covariance = np.linalg.inv(np.eye(len(slices)) + design.T @ design / 0.5)
     return covariance @ design.T @ target / 0.5, covariance
 
 
 def log_evidence(values: np.ndarray, slices: np.ndarray) -> float:
     """log p(y): a Gaussian of 2 p real numbers whose covariance is `u u' + 1/2`."""
-    design = np.concatenate([slices.real, slices.imag], axis=1).T
-    target = np.concatenate([values.real, values.imag])
+    design, target = apart(slices).T, apart(values)
     covariance = design @ design.T + 0.5 * np.eye(len(target))
     determinant = np.linalg.slogdet(2 * np.pi * covariance)[1]
     return float(-determinant / 2 - target @ np.linalg.solve(covariance, target) / 2)
