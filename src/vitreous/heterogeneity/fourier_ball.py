@@ -11,7 +11,7 @@ import numpy as np
 
 from vitreous.fourier.interpolation import gridding_correction
 from vitreous.reconstruction.backprojection import inverse_to_box
-from vitreous.reconstruction.projection import PADDING, fourier_volume, padded_radius
+from vitreous.reconstruction.projection import PADDING, padded_radius
 
 REACH = math.sqrt(3)  # voxels: the farthest of the eight neighbours of a point
 SPARE = 4  # voxels of a working box beyond the diameter of its rings
@@ -45,34 +45,53 @@ class FourierBall:
 
     def values(self, maps: np.ndarray, scale: float = 1.0) -> np.ndarray:
         """The transforms of k maps [k, z, y, x] times `scale`, as [v + 1, 2k]: real parts, then imaginary ones; the last row is 0."""
-        count = len(maps)
+        count, middle = len(maps), padded_radius(self.box)
         values = np.zeros((len(self) + 1, 2 * count), np.float32)
-        z, y, x = self.voxels.T
+        z, y, x = (self.voxels - np.array([middle, middle, 0], np.int16)).T
         for j, volume in enumerate(maps):
-            found = fourier_volume(volume).data[z, y, x] * np.float32(scale)
-            values[:-1, j], values[:-1, count + j] = found.real, found.imag
+            transform = self.transform(volume)
+            values[:-1, j] = transform.real[z, y, x]  # negative frequencies count from the end
+            values[:-1, count + j] = transform.imag[z, y, x]
+        values *= np.float32(scale)
         return values
 
+    def transform(self, volume: np.ndarray) -> np.ndarray:
+        """The padded transform of a map, [P, P, x], zero frequency first, as far in x as the ball goes: that of `projection.fourier_volume`.
+
+        Axis by axis only what is not 0 is transformed, which takes a third of the memory of a whole transform.
+        """
+        import scipy.fft
+
+        size, last = PADDING * self.box, int(self.voxels[:, 2].max())
+        part = (volume / gridding_correction(self.box, PADDING, "linear", 3)).astype(np.float32)
+        part = np.asarray(scipy.fft.rfft(part, n=size, axis=2))[:, :, : last + 1]
+        for axis in (1, 0):
+            part = np.asarray(scipy.fft.fft(part, n=size, axis=axis))
+        # The origin lies at index box // 2, not at 0.
+        turn = np.exp(2j * np.pi * (self.box // 2) / size * np.arange(size)).astype(np.complex64)
+        part *= turn[:, None, None]
+        part *= turn[:, None]
+        part *= turn[: last + 1]
+        return part
+
     def maps(self, values: np.ndarray, scale: float = 1.0) -> np.ndarray:
-        """The k maps [k, z, y, x] of such values, times `scale`; voxels that are not in the list count as 0."""
+        """The k maps [k, z, y, x] of such values, times `scale`; voxels that are not in the list count as 0, and the last row."""
         count, size, middle = values.shape[1] // 2, PADDING * self.box, padded_radius(self.box)
-        z, y, x = (self.voxels - np.array([middle - size // 2, middle - size // 2, 0], np.int16)).T
-        inside = np.flatnonzero((z >= 0) & (z < size) & (y >= 0) & (y < size) & (x <= size // 2))
-        z, y, x = z[inside], y[inside], x[inside]
-        correction = gridding_correction(self.box, PADDING, "linear", 3)
+        z, y, x = ((self.voxels - np.array([middle - size // 2, middle - size // 2, 0], np.int16)) % size).T
+        correction = gridding_correction(self.box, PADDING, "linear", 3).astype(np.float32)
         maps = np.empty((count, *(self.box,) * 3), np.float32)
         for j in range(count):
             half = np.zeros((size, size, size // 2 + 1), np.complex64)
-            half[z, y, x] = values[inside, j] + np.complex64(1j) * values[inside, count + j]
+            half.real[z, y, x], half.imag[z, y, x] = values[:-1, j], values[:-1, count + j]
             maps[j] = inverse_to_box(half, self.box) / correction * scale
         return maps
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=1)  # the next one is larger, and this one is not needed again
 def fourier_ball(box: int, radius: float) -> FourierBall:
     """The ball of a box and a radius in cycles per box, below box/2 or equal to it."""
     middle = padded_radius(box)
-    far = min(int(PADDING * radius + REACH) + 1, middle)
+    far = min(int(PADDING * radius + REACH) + 1, PADDING * box // 2)  # pixels below the Nyquist frequency reach no further
     line = np.arange(-far, far + 1)
     z, y, x = (part.ravel() for part in np.meshgrid(line, line, np.arange(far + 1), indexing="ij"))
     length = np.sqrt(x**2 + y**2 + z**2)

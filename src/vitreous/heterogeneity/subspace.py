@@ -106,7 +106,9 @@ class Fitting:
         """The maps [k, z, y, x] that the moments of these particles ask for, within the particle's sphere."""
         values = maximisation(self.source, rows, moments.whitened(), ball, ratio, self.workers)
         radius = min(self.settings.particle_radius * ball.box / self.box, ball.box / 2 - MASK_EDGE)
-        return ball.maps(values, 1 / self.scale(ball)) * soft_sphere(ball.box, radius, MASK_EDGE, dtype=np.float32)
+        maps = ball.maps(values, 1 / self.scale(ball))
+        maps *= soft_sphere(ball.box, radius, MASK_EDGE, dtype=np.float32)
+        return maps
 
 
 def fit_subspace(

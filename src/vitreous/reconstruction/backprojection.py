@@ -127,6 +127,8 @@ def inverse_to_box(half: Complex[np.ndarray, "P P h"], box: int, threads: int = 
     kept = np.arange(-(box // 2), box - box // 2)
     # Shifting the zero frequency from the middle of an axis to its start is a factor exp(-2 pi i (P // 2) r / P) on the result.
     ramp = np.exp(-2j * np.pi * (size // 2) * kept / size).astype(half.dtype)
-    part = np.asarray(scipy.fft.ifft(half, axis=0, workers=threads))[kept] * ramp[:, None, None]
-    part = np.asarray(scipy.fft.ifft(part, axis=1, workers=threads))[:, kept] * ramp[None, :, None]
+    part = np.asarray(scipy.fft.ifft(half, axis=0, workers=threads))[kept]
+    part *= ramp[:, None, None]
+    part = np.asarray(scipy.fft.ifft(part, axis=1, workers=threads))[:, kept]
+    part *= ramp[None, :, None]
     return np.asarray(scipy.fft.irfft(part, n=size, axis=2, workers=threads))[:, :, kept]

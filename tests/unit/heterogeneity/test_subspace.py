@@ -191,13 +191,13 @@ def test_one_worker_or_two_from_memory_or_disk_it_is_the_same_to_the_bit(tmp_pat
 
 
 def test_memory_stays_below_k_and_2_padded_volumes():
-    box, components = 32, 8
-    made = moving_particles(64, box, snr=0.5)
+    box, components = 40, 8
+    made = moving_particles(24, box, snr=0.5)  # few, because what is measured are volumes
     mean = density(0.0, box)
     reader = whitened_reader(made.particles, INVERSION, np.full((1, box), 50.0))
     disk = without_consensus(SlicesOnDisk(reader), sliced(mean))
-    halves = (np.arange(0, 64, 2), np.arange(1, 64, 2))
-    settings = SubspaceSettings(components, 4, 16.0, 14.0)
+    halves = (np.arange(0, 24, 2), np.arange(1, 24, 2))
+    settings = SubspaceSettings(components, 4, 20.0, 17.0)
     fit_subspace(
         disk, halves, replace(settings, iterations=1), mean, PIXEL_SIZE
     )  # compiled, and what is kept once is there
@@ -206,8 +206,7 @@ def test_memory_stays_below_k_and_2_padded_volumes():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     volume = sliced(mean).data.nbytes
-    images = 3 * 64 * len(reader.grid) * 12  # those read ahead do not grow with the box as volumes do
-    assert peak - images < (components + 2) * volume
+    assert peak < (components + 2) * volume
 
 
 def test_bases_are_turned_onto_each_other():
