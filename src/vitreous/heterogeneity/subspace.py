@@ -143,7 +143,9 @@ def fit_subspace(
         progress(state.iteration, settings.iterations + 1)
         if keep is not None:
             keep(state)
-    maps = whole_set(fitting, state)
+    moments = expectations(fitting, state, fitting.ball(settings.radius))
+    state = replace(state, maps=np.zeros(0))
+    maps = whole_set(fitting, state, moments)
     progress(settings.iterations + 1, settings.iterations + 1)
     if maps.shape[-1] < consensus.shape[0]:
         maps, _ = fourier_pad(maps, consensus.shape, 3)
@@ -195,13 +197,12 @@ def regularised(state: SubspaceState, settings: SubspaceSettings, ball: FourierB
     return np.pad(known, ((0, 0), (0, missing)), mode="edge")[:, : ball.shells]
 
 
-def whole_set(fitting: Fitting, state: SubspaceState) -> np.ndarray:
-    """The eigenvolumes [k, z, y, x] of both halves together, orthogonal, the largest variance first."""
+def whole_set(fitting: Fitting, state: SubspaceState, moments: list[Moments]) -> np.ndarray:
+    """The eigenvolumes [k, z, y, x] of both halves together, orthogonal, the largest variance first; `moments` of each half by its own maps."""
     ball = fitting.ball(fitting.settings.radius)
-    parts = expectations(fitting, state, ball)
     rows = np.concatenate(fitting.halves)
     ratio = regularised(state, fitting.settings, ball) / 2  # twice the particles: half the noise
-    return orthogonal(fitting.updated(rows, Moments.of(parts), ball, ratio))
+    return orthogonal(fitting.updated(rows, Moments.of(moments), ball, ratio))
 
 
 def encode_subspace(
