@@ -91,7 +91,9 @@ class FourierBall:
 def fourier_ball(box: int, radius: float) -> FourierBall:
     """The ball of a box and a radius in cycles per box, below box/2 or equal to it."""
     middle = padded_radius(box)
-    far = min(int(PADDING * radius + REACH) + 1, PADDING * box // 2)  # pixels below the Nyquist frequency reach no further
+    far = min(
+        int(PADDING * radius + REACH) + 1, PADDING * box // 2
+    )  # pixels below the Nyquist frequency reach no further
     line = np.arange(-far, far + 1)
     z, y, x = (part.ravel() for part in np.meshgrid(line, line, np.arange(far + 1), indexing="ij"))
     length = np.sqrt(x**2 + y**2 + z**2)
