@@ -20,6 +20,7 @@ import numpy as np
 from vitreous.arrays import namespace
 from vitreous.geometry.rotations import matrix_from_rotation_vector
 from vitreous.heterogeneity.coordinate_network import NetworkWeights, network_values
+from vitreous.heterogeneity.gaussian_kl import kl_to_standard_normal
 from vitreous.heterogeneity.latent_encoder import EncoderWeights, encode
 from vitreous.reconstruction.projection import PADDING, FourierVolume, values_at
 
@@ -214,12 +215,6 @@ def _scaled_slopes(saved: tuple[Any, ...], by: Array) -> tuple[Any, ...]:
 def squared(values: Array) -> Array:
     """|.|^2, whose gradient exists at 0."""
     return values.real**2 + values.imag**2
-
-
-def kl_to_standard_normal(mean: Float[Array, "*b d"], log_deviation: Float[Array, "*b d"]) -> Float[Array, "*b"]:
-    """`KL(N(mean, deviation^2) || N(0, 1)) = sum_j (mean_j^2 + deviation_j^2 - 1) / 2 - log deviation_j`, in nat."""
-    xp = namespace(mean, log_deviation)
-    return xp.sum((mean**2 + xp.exp(2 * log_deviation) - 1) / 2 - log_deviation, axis=-1)
 
 
 def corrected(
