@@ -67,7 +67,7 @@ def mixture_clusters(mean: Float[np.ndarray, "n d"], count: int, seed: int = 0) 
     scaled = (mean - mean.mean(axis=0)) / scale
     label = method.fit(scaled).predict(scaled)
     used, label = np.unique(label, return_inverse=True)
-    return ordered(mean, label.reshape(-1), method.means_[used] * scale + mean.mean(axis=0))
+    return ordered(mean, label.reshape(-1), np.asarray(method.means_)[used] * scale + mean.mean(axis=0))
 
 
 def ordered(

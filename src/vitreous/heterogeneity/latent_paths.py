@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +64,7 @@ def geodesic_rows(
             break
         neighbours = min(2 * neighbours, len(kept) - 1)
     rows = [stops[:1]]
-    for leg, (start, end) in enumerate(zip(stops[:-1], stops[1:], strict=True)):
+    for leg, (start, end) in enumerate(pairwise(stops)):
         rows.append(steps_back(before[leg], int(start), int(end))[1:])
     return kept[np.concatenate(rows)]
 

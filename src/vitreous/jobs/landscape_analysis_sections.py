@@ -1,0 +1,409 @@
+"""The report of `landscape analyze`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vitreous.heterogeneity.label_agreement import adjusted_rand_index
+from vitreous.heterogeneity.latent_clusters import Clusters
+from vitreous.jobs.animation import animated
+from vitreous.jobs.curves import Series, Threshold, heat_map, histogram, line_plot
+from vitreous.jobs.job import Finding, Outcome
+from vitreous.jobs.landscape_analysis import Analysis, LatentDensity
+from vitreous.jobs.landscape_folder import Landscape
+from vitreous.jobs.landscape_volumes import MOVIES, VOLUMES, Pictures, Place
+from vitreous.jobs.latent_figures import latent_map
+from vitreous.jobs.pictures import png_bytes
+from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Tile
+
+if TYPE_CHECKING:
+    from vitreous.jobs.analyze_landscape import AnalyzeLandscape
+
+FAR = 3.0  # times the spacing of the data: a map decoded there is a guess
+UNKNOWN = 1.0  # kT of standard error from which no occupancy is drawn
+ERROR_BAR = 1.96  # standard errors to each side: 95 %
+STATES = (
+    "Clusters are not states by themselves: both methods cut any cloud into as many parts as they are asked for. Look for dips in the density "
+    "between them, and refine the particles of each apart."
+)
+
+
+def analysis_outcome(
+    job: AnalyzeLandscape, landscape: Landscape, analysis: Analysis, places: list[Place], pictures: Pictures
+) -> Outcome:
+    """Findings, warnings, tables and sections."""
+    latents, decoder = landscape.latents, landscape.decoder
+    box = job.box or decoder.box
+    outcome = Outcome(title=f"Analysis of {landscape.folder.resolve().name}")
+    outcome.findings = findings(landscape, analysis, places)
+    outcome.warnings = warnings(landscape, analysis, pictures, job)
+    outcome.headline = ("particles", "latent", "explained_percent", "clusters_agree")
+    outcome.subtitle = (
+        f"{len(latents):,} particles, a latent of {latents.dimensions}, maps of {box} voxels of "
+        f"{decoder.pixel_size * decoder.box / box:.4g} Å"
+    )
+    outcome.tables = tables(analysis)
+    tiles = tiles_of(places, pictures, analysis)
+    outcome.sections = [
+        place_section(outcome, analysis),
+        density_section(analysis, len(latents)),
+        cluster_section(analysis, tiles),
+        component_section(analysis, tiles, pictures, places),
+        *path_section(analysis, places, pictures),
+        nuisance_section(analysis),
+    ]
+    if job.at:
+        galleries = [Gallery(tiles["particle"], "Chosen particles")]
+        outcome.sections.insert(4, Section("At chosen particles", galleries=galleries))
+    return outcome
+
+
+def findings(landscape: Landscape, analysis: Analysis, places: list[Place]) -> list[Finding]:
+    kmeans, mixture = analysis.clusters["kmeans"], analysis.clusters["mixture"]
+    explained = 100 * float(analysis.components.explained[0])
+    return [
+        Finding("particles", "particles", len(landscape.latents), "", "Each has a row in latents.star."),
+        Finding("latent", "latent", landscape.latents.dimensions, "numbers", "How many numbers tell particles apart."),
+        Finding(
+            "explained_percent",
+            "first component",
+            explained,
+            "%",
+            "Of the variance of the latents along their first principal component.",
+            1,
+        ),
+        Finding(
+            "deviation",
+            "uncertainty of a latent",
+            float(np.median(landscape.latents.deviation)),
+            "",
+            "Median standard deviation of the posteriors; the prior has 1.",
+        ),
+        Finding("clusters", "clusters", len(kmeans), "", "Of k-means, numbered along the first component."),
+        Finding("mixture", "mixture components", len(mixture), "", "Gaussians that have particles."),
+        Finding(
+            "clusters_agree",
+            "the two clusterings agree",
+            adjusted_rand_index(kmeans.label, mixture.label),
+            "",
+            "Adjusted Rand index: 1 the same groups, 0 chance. Far below 1 the groups are the method's, not the data's.",
+        ),
+        Finding("maps", "maps", len(places), "", f"In {VOLUMES}, listed in volumes.star."),
+    ]
+
+
+def warnings(landscape: Landscape, analysis: Analysis, pictures: Pictures, job: AnalyzeLandscape) -> list[str]:
+    found = [STATES]
+    straight = analysis.paths.get("straight")
+    if straight is not None and analysis.spacing > 0:
+        far = int((straight.distance > FAR * analysis.spacing).sum())
+        if far:
+            found.append(
+                f"{far} of {len(straight.distance)} maps of the straight path lie farther than {FAR:g} spacings from any particle: "
+                "they are guesses of the decoder."
+            )
+    table = analysis.nuisances
+    if table.correlation.size:
+        worst = np.unravel_index(table.correlation.argmax(), table.correlation.shape)
+        value = float(table.correlation[worst])
+        if value > max(0.3, table.chance):
+            found.append(
+                f"Component {worst[1] + 1} goes with '{table.names[worst[0]]}' (|Spearman| {value:.2f}): it may show how particles were "
+                "imaged and aligned, not how they differ."
+            )
+    if landscape.latents.dimensions == 1:
+        found.append("The latent is one number: there is no map of two coordinates, and no UMAP.")
+    elif job.umap and analysis.umap is None:
+        found.append("Too few particles for a UMAP: none was made.")
+    if pictures.level is None and job.pictures == "surface":
+        found.append("No contour outlines the maps: their central sections are shown.")
+    return found
+
+
+def tables(analysis: Analysis) -> dict[str, Any]:
+    """What result.json holds besides the findings."""
+    nuisances = analysis.nuisances
+    return {
+        "explained": analysis.components.explained,
+        "clusters_of": {
+            kind: {"particles": found.count, "centre": found.row + 1} for kind, found in analysis.clusters.items()
+        },
+        "paths": {
+            "through": [row + 1 for row in analysis.through],
+            "spacing": analysis.spacing,
+            **{name: {"latent": path.points, "distance": path.distance} for name, path in analysis.paths.items()},
+        },
+        "density": [
+            {
+                "component": line.density.points[:, 0],
+                "density": line.density.value,
+                "error": line.density.error,
+                "energy_kt": line.occupancy.energy,
+                "energy_error_kt": line.occupancy.error,
+            }
+            for line in analysis.lines
+        ],
+        "nuisances": {
+            "chance": nuisances.chance,
+            "spearman": dict(zip(nuisances.names, nuisances.correlation, strict=True)),
+            "explained_by_view": nuisances.by_view,
+        },
+    }
+
+
+def tiles_of(places: list[Place], pictures: Pictures, analysis: Analysis) -> dict[str, list[Tile]]:
+    """The pictures by group, each with what it is."""
+    tiles: dict[str, list[Tile]] = {}
+    for place, frame in zip(places, pictures.frames, strict=True):
+        lines = [place.label.split(", ")[-1]]
+        if place.group in analysis.clusters:
+            count = int(analysis.clusters[place.group].count[place.number - 1])
+            lines = [str(place.number), f"{count:,} particles"]
+        tiles.setdefault(place.group, []).append(Tile(png_bytes(frame), f"Map at {place.label}", lines))
+    return tiles
+
+
+def axis_name(analysis: Analysis, axis: int) -> str:
+    return f"component {axis + 1} ({analysis.components.explained[axis]:.0%})"
+
+
+def place_section(outcome: Outcome, analysis: Analysis) -> Section:
+    """The latents as maps and histograms."""
+    scores, rows = analysis.components.scores, analysis.clusters["kmeans"].row
+    figures = []
+    if scores.shape[1] > 1:
+        svg = latent_map(
+            scores[:, :2],
+            (axis_name(analysis, 0), axis_name(analysis, 1)),
+            "Latents in the plane of the first two principal components",
+            centres=scores[rows, :2],
+        )
+        figures.append(
+            Figure(
+                "The first two principal components of the latents. Rings: the centres of k-means, by number.", svg=svg
+            )
+        )
+    if analysis.umap is not None:
+        svg = latent_map(analysis.umap, ("UMAP 1", "UMAP 2"), "UMAP of the latents", centres=analysis.umap[rows])
+        caption = "UMAP: what is near stays near. Distances, areas and gaps mean nothing. Rings: the same centres."
+        figures.append(Figure(caption, svg=svg))
+    for axis in range(min(scores.shape[1], 2)):
+        label = axis_name(analysis, axis)
+        svg = histogram(
+            scores[:, axis], x_label=label, y_label="particles", title=f"Latents along component {axis + 1}"
+        )
+        figures.append(Figure(f"How many particles lie where along component {axis + 1}.", svg=svg))
+    text = "Each particle lies where its image most probably puts it. Noise widens every cloud: compare its width with the uncertainty of a latent."
+    shown = [finding.key for finding in outcome.findings if finding.key not in outcome.headline]
+    return Section(
+        "Where the particles lie",
+        text,
+        figures=figures,
+        numbers=outcome.numbers(shown),
+        tables=explained_table(analysis),
+        sources=(Source("McInnes, Healy & Melville 2018, UMAP", "10.48550/arXiv.1802.03426"),),
+    )
+
+
+def explained_table(analysis: Analysis) -> list[Table]:
+    explained = analysis.components.explained
+    if len(explained) < 2:
+        return []
+    rows = [
+        (number, f"{part:.1%}", f"{total:.1%}")
+        for number, (part, total) in enumerate(zip(explained, np.cumsum(explained), strict=True), start=1)
+    ]
+    return [Table(("component", "of the variance", "with those before"), rows, "Explained variance of the latents.")]
+
+
+def density_section(analysis: Analysis, count: int) -> Section:
+    """Density and occupancy with their errors."""
+    text = (
+        "The density is the mean of the particles' posteriors, blurred by Scott's rule: a particle whose place is badly known counts wherever it may be. "
+        "Error bars say how it would vary if other particles of the same kind had been imaged.\n\n"
+        "The lower curves are -log of the density relative to its maximum, in units of kT. They are occupancy, what the images hold, not free energy: "
+        "picking, selection, orientations and the width of the posteriors enter too, and the freezing may have changed what was there."
+    )
+    figures = []
+    for axis, line in enumerate(analysis.lines):
+        figures += [density_figure(analysis, line, axis), energy_figure(analysis, line, axis)]
+    if analysis.plane is not None:
+        figures.append(plane_figure(analysis, analysis.plane))
+    return Section("Density", text, figures=figures)
+
+
+def density_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
+    svg = banded(
+        line.density.points[:, 0],
+        line.density.value,
+        line.density.error,
+        axis_name(analysis, axis),
+        "density",
+        f"Density along component {axis + 1}",
+    )
+    return Figure(f"Density along component {axis + 1}; dotted: 95 % of its error.", svg=svg)
+
+
+def energy_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
+    known = line.occupancy.error < UNKNOWN
+    energy, error = (np.where(known, each, np.nan) for each in (line.occupancy.energy, line.occupancy.error))
+    label = "occupancy, -log p (kT)"
+    svg = banded(
+        line.density.points[:, 0],
+        energy,
+        error,
+        axis_name(analysis, axis),
+        label,
+        f"Occupancy along component {axis + 1}",
+    )
+    caption = f"Occupancy along component {axis + 1}, where its standard error is below {UNKNOWN:g} kT; dotted: 95 % of the error."
+    return Figure(caption, svg=svg)
+
+
+def banded(x: np.ndarray, y: np.ndarray, error: np.ndarray, x_label: str, y_label: str, title: str) -> str:
+    """A curve between its error bars."""
+    low = np.maximum(y - ERROR_BAR * error, 0)
+    series = [
+        Series("estimate", x, y, "line", 0),
+        Series("95 %", x, y + ERROR_BAR * error, "dotted", 0),
+        Series("", x, low, "dotted", 0),
+    ]
+    return line_plot(series, x_label=x_label, y_label=y_label, title=title)
+
+
+def plane_figure(analysis: Analysis, plane: LatentDensity) -> Figure:
+    size = round(len(plane.density.points) ** 0.5)
+    x, y = (plane.density.points[:, axis].reshape(size, size) for axis in (0, 1))
+    energy = np.where(plane.occupancy.error < UNKNOWN, plane.occupancy.energy, np.nan).reshape(size, size)
+    step = (x[0, 1] - x[0, 0]) / 2, (y[1, 0] - y[0, 0]) / 2
+    svg = heat_map(
+        energy,
+        (float(x.min() - step[0]), float(x.max() + step[0])),
+        (float(y.min() - step[1]), float(y.max() + step[1])),
+        x_label=axis_name(analysis, 0),
+        y_label=axis_name(analysis, 1),
+        title="Occupancy in the plane of the first two components",
+        colour_label="occupancy, -log p (kT)",
+    )
+    caption = f"Occupancy in the plane of the first two components, where its standard error is below {UNKNOWN:g} kT."
+    return Figure(caption, svg=svg)
+
+
+def cluster_section(analysis: Analysis, tiles: dict[str, list[Tile]]) -> Section:
+    """Maps at the centres, and who belongs to them."""
+    headings = {"kmeans": "k-means", "mixture": "Gaussian mixture"}
+    galleries = [Gallery(tiles[kind], headings[kind]) for kind in analysis.clusters]
+    rows = [row for kind, found in analysis.clusters.items() for row in cluster_rows(headings[kind], found, analysis)]
+    head = ("method", "cluster", "particles", "share", "centre", "component 1")
+    table = Table(
+        head, rows, "The centre is the particle nearest to the middle, by its row in particles.star.", "Clusters"
+    )
+    text = (
+        f"{STATES}\n\nEach map is decoded at the particle nearest to a centre: where there are data. All surfaces have one contour. "
+        "`vitreous landscape filter` keeps the particles of some clusters."
+    )
+    return Section("Clusters", text, galleries=galleries, tables=[table])
+
+
+def cluster_rows(name: str, found: Clusters, analysis: Analysis) -> list[tuple]:
+    total = len(found.label)
+    return [
+        (name, number, int(count), f"{count / total:.1%}", int(row) + 1, float(analysis.components.scores[row, 0]))
+        for number, (count, row) in enumerate(zip(found.count, found.row, strict=True), start=1)
+    ]
+
+
+def component_section(
+    analysis: Analysis, tiles: dict[str, list[Tile]], pictures: Pictures, places: list[Place]
+) -> Section:
+    """Maps along the principal components."""
+    names = sorted(name for name in tiles if name.startswith("component"))
+    galleries = [Gallery(tiles[name], f"Component {name.removeprefix('component')}") for name in names]
+    figures = [moving(name, f"Component {name.removeprefix('component')}", pictures, places) for name in names]
+    text = (
+        "Maps from the 5 % to the 95 % percentile of a component, the others at their mean. They are what the model says there, not averages of particles: "
+        "where data are curved, such a line leaves them."
+    )
+    return Section(
+        "Along the components", text if names else "None was asked for.", figures=figures, galleries=galleries
+    )
+
+
+def moving(name: str, heading: str, pictures: Pictures, places: list[Place]) -> Figure:
+    frames = [frame for place, frame in zip(places, pictures.frames, strict=True) if place.group == name]
+    return Figure(
+        f"{heading}, there and back; {MOVIES}/{name}.gif.",
+        png=animated(frames, "PNG"),
+        alt=f"Moving picture: {heading}",
+    )
+
+
+def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) -> list[Section]:
+    """Both paths on the map, how far they are from data, and their movies."""
+    if not analysis.paths:
+        return []
+    figures = []
+    scores = analysis.components.scores
+    if scores.shape[1] > 1:
+        lines = []
+        for colour, (name, path) in enumerate(analysis.paths.items(), start=1):
+            along = (path.points - analysis.components.centre) @ analysis.components.axes[:2].T
+            lines.append(Series(name, along[:, 0], along[:, 1], "line" if name == "geodesic" else "dashed", colour))
+        svg = latent_map(
+            scores[:, :2], (axis_name(analysis, 0), axis_name(analysis, 1)), "Paths over the latents", paths=lines
+        )
+        figures.append(Figure("Whole line: the path through the data; dashed: the straight one.", svg=svg))
+    figures.append(distance_figure(analysis))
+    figures += [moving(name, f"The {name} path", pictures, places) for name in analysis.paths]
+    stops = " and ".join(str(row + 1) for row in analysis.through)
+    text = (
+        f"From particle to particle ({stops}). The geodesic path is the shortest one whose steps go between nearest neighbours: it stays where "
+        "there are data. The straight path may leave them, "
+        "and what the decoder says there has no image behind it."
+    )
+    source = Source("Tenenbaum, de Silva & Langford 2000, geodesic distances in data", "10.1126/science.290.5500.2319")
+    return [Section("Paths", text, figures=figures, sources=(source,))]
+
+
+def distance_figure(analysis: Analysis) -> Figure:
+    series = [
+        Series(name, np.arange(1, len(path.distance) + 1), path.distance, style, colour)
+        for (name, path), style, colour in zip(analysis.paths.items(), ("line", "dashed"), (1, 2), strict=True)
+    ]
+    svg = line_plot(
+        series,
+        x_label="frame",
+        y_label="distance from the data",
+        title="Distance of each frame from the nearest particle",
+        thresholds=[Threshold(analysis.spacing, "spacing of particles")],
+    )
+    return Figure("How far each frame is from the nearest particle, in units of the latent.", svg=svg)
+
+
+def nuisance_section(analysis: Analysis) -> Section:
+    """The table of correlations."""
+    found = analysis.nuisances
+    count = analysis.nuisances.correlation.shape[1]
+    rows: list[Sequence[Any]] = [
+        (name, *(f"{value:.2f}" for value in row)) for name, row in zip(found.names, found.correlation, strict=True)
+    ]
+    tables = []
+    if rows:
+        heads = ("|Spearman| with", *(f"component {number}" for number in range(1, count + 1)))
+        tables.append(Table(heads, rows, f"Unrelated numbers exceed {found.chance:.2f} once in a thousand times."))
+    if found.by_view is not None:
+        row = ("viewing direction", *(f"{max(0.0, value):.2f}" for value in found.by_view))
+        heads = ("part of the variance foretold by", *(f"component {number}" for number in range(1, count + 1)))
+        tables.append(Table(heads, [row], "R² of a nearest-neighbour regression, on particles it has not seen."))
+    text = (
+        "A landscape should show how particles differ, not how they were imaged. What goes along with defocus, view or origin is suspect: wrong CTFs or poses, "
+        "preferred views, or a crop that is not centred look like motion."
+    )
+    return Section(
+        "What it should not depend on",
+        text if tables else "The file tells nothing else of the particles.",
+        tables=tables,
+    )
