@@ -12,11 +12,11 @@ from vitreous.heterogeneity.latent_clusters import Clusters
 from vitreous.jobs.animation import animated
 from vitreous.jobs.curves import Series, Threshold, heat_map, histogram, line_plot
 from vitreous.jobs.job import Finding, Outcome
-from vitreous.jobs.landscape_analysis import Analysis, LatentDensity
+from vitreous.jobs.landscape_analysis import PERCENTILES, Analysis, LatentDensity
 from vitreous.jobs.landscape_folder import Landscape
 from vitreous.jobs.landscape_volumes import MOVIES, VOLUMES, Pictures, Place
 from vitreous.jobs.latent_figures import latent_map
-from vitreous.jobs.pictures import png_bytes
+from vitreous.jobs.pictures import png_bytes, sheet_of
 from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Tile
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 FAR = 3.0  # times the spacing of the data: a map decoded there is a guess
 UNKNOWN = 1.0  # kT of standard error from which no occupancy is drawn
+STRIP = 6  # pictures side by side
 ERROR_BAR = 1.96  # standard errors to each side: 95 %
 STATES = (
     "Clusters are not states by themselves: both methods cut any cloud into as many parts as they are asked for. Look for dips in the density "
@@ -51,7 +52,7 @@ def analysis_outcome(
         place_section(outcome, analysis),
         density_section(analysis, len(latents)),
         cluster_section(analysis, tiles),
-        component_section(analysis, tiles, pictures, places),
+        component_section(job, places, pictures),
         *path_section(analysis, places, pictures),
         nuisance_section(analysis),
     ]
@@ -248,7 +249,7 @@ def density_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure
 
 
 def energy_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
-    known = line.occupancy.error < UNKNOWN
+    known = told(line, len(analysis.components.scores))
     energy, error = (np.where(known, each, np.nan) for each in (line.occupancy.energy, line.occupancy.error))
     label = "occupancy, -log p (kT)"
     svg = banded(
@@ -259,25 +260,28 @@ def energy_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
         label,
         f"Occupancy along component {axis + 1}",
     )
-    caption = f"Occupancy along component {axis + 1}, where its standard error is below {UNKNOWN:g} kT; dotted: 95 % of the error."
+    caption = f"Occupancy along component {axis + 1}, where the data tell it (standard error below {UNKNOWN:g} kT); dotted: 95 % of the error."
     return Figure(caption, svg=svg)
+
+
+def told(density: LatentDensity, count: int) -> np.ndarray:
+    """Where the data tell the occupancy: its error is small, and it is not below that of one particle."""
+    return (density.occupancy.error < UNKNOWN) & (density.occupancy.energy < np.log(count))
 
 
 def banded(x: np.ndarray, y: np.ndarray, error: np.ndarray, x_label: str, y_label: str, title: str) -> str:
     """A curve between its error bars."""
-    low = np.maximum(y - ERROR_BAR * error, 0)
-    series = [
-        Series("estimate", x, y, "line", 0),
-        Series("95 %", x, y + ERROR_BAR * error, "dotted", 0),
-        Series("", x, low, "dotted", 0),
-    ]
+    low, high = np.maximum(y - ERROR_BAR * error, 0), y + ERROR_BAR * error
+    gap = [np.nan]
+    ends = Series("95 %", np.concatenate([x, gap, x]), np.concatenate([low, gap, high]), "dotted", 0)
+    series = [Series("estimate", x, y, "line", 0), ends]
     return line_plot(series, x_label=x_label, y_label=y_label, title=title)
 
 
 def plane_figure(analysis: Analysis, plane: LatentDensity) -> Figure:
     size = round(len(plane.density.points) ** 0.5)
     x, y = (plane.density.points[:, axis].reshape(size, size) for axis in (0, 1))
-    energy = np.where(plane.occupancy.error < UNKNOWN, plane.occupancy.energy, np.nan).reshape(size, size)
+    energy = np.where(told(plane, len(analysis.components.scores)), plane.occupancy.energy, np.nan).reshape(size, size)
     step = (x[0, 1] - x[0, 0]) / 2, (y[1, 0] - y[0, 0]) / 2
     svg = heat_map(
         energy,
@@ -288,7 +292,7 @@ def plane_figure(analysis: Analysis, plane: LatentDensity) -> Figure:
         title="Occupancy in the plane of the first two components",
         colour_label="occupancy, -log p (kT)",
     )
-    caption = f"Occupancy in the plane of the first two components, where its standard error is below {UNKNOWN:g} kT."
+    caption = f"Occupancy in the plane of the first two components, where the data tell it (standard error below {UNKNOWN:g} kT)."
     return Figure(caption, svg=svg)
 
 
@@ -303,7 +307,7 @@ def cluster_section(analysis: Analysis, tiles: dict[str, list[Tile]]) -> Section
     )
     text = (
         f"{STATES}\n\nEach map is decoded at the particle nearest to a centre: where there are data. All surfaces have one contour. "
-        "`vitreous landscape filter` keeps the particles of some clusters."
+        "The command landscape filter keeps the particles of some clusters."
     )
     return Section("Clusters", text, galleries=galleries, tables=[table])
 
@@ -316,28 +320,37 @@ def cluster_rows(name: str, found: Clusters, analysis: Analysis) -> list[tuple]:
     ]
 
 
-def component_section(
-    analysis: Analysis, tiles: dict[str, list[Tile]], pictures: Pictures, places: list[Place]
-) -> Section:
+def component_section(job: AnalyzeLandscape, places: list[Place], pictures: Pictures) -> Section:
     """Maps along the principal components."""
-    names = sorted(name for name in tiles if name.startswith("component"))
-    galleries = [Gallery(tiles[name], f"Component {name.removeprefix('component')}") for name in names]
-    figures = [moving(name, f"Component {name.removeprefix('component')}", pictures, places) for name in names]
+    names = sorted({place.group for place in places if place.group.startswith("component")})
+    heads = [f"{percent:.3g} %" for percent in np.linspace(*PERCENTILES, job.steps)]
+    figures = []
+    for name in names:
+        title = f"component {name.removeprefix('component')}"
+        caption = f"Maps at percentiles of {title}. As a movie: {MOVIES}/{name}.gif."
+        figures.append(strip(frames_of(name, places, pictures), heads, caption, f"Maps along {title}"))
     text = (
-        "Maps from the 5 % to the 95 % percentile of a component, the others at their mean. They are what the model says there, not averages of particles: "
-        "where data are curved, such a line leaves them."
+        "The other components are at their mean. These are what the model says there, not averages of particles: where data are curved, such a line "
+        "leaves them."
     )
-    return Section(
-        "Along the components", text if names else "None was asked for.", figures=figures, galleries=galleries
-    )
+    return Section("Along the components", text if names else "None was asked for.", figures=figures)
 
 
-def moving(name: str, heading: str, pictures: Pictures, places: list[Place]) -> Figure:
-    frames = [frame for place, frame in zip(places, pictures.frames, strict=True) if place.group == name]
+def frames_of(group: str, places: list[Place], pictures: Pictures) -> list[np.ndarray]:
+    return [frame for place, frame in zip(places, pictures.frames, strict=True) if place.group == group]
+
+
+def strip(frames: list[np.ndarray], heads: list[str], caption: str, alt: str) -> Figure:
+    """Up to STRIP pictures side by side, evenly chosen, with headings."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, min(STRIP, len(frames))).round().astype(int)).tolist()
+    sheet = png_bytes(sheet_of([frames[index] for index in chosen], columns=len(chosen)))
+    return Figure(caption, png=sheet, alt=alt, columns=[heads[index] for index in chosen], wide=True)
+
+
+def moving(name: str, places: list[Place], pictures: Pictures) -> Figure:
+    movie = animated(frames_of(name, places, pictures), "PNG")
     return Figure(
-        f"{heading}, there and back; {MOVIES}/{name}.gif.",
-        png=animated(frames, "PNG"),
-        alt=f"Moving picture: {heading}",
+        f"The {name} path, there and back: {MOVIES}/{name}.gif.", png=movie, alt=f"Moving picture of the {name} path"
     )
 
 
@@ -357,7 +370,11 @@ def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) ->
         )
         figures.append(Figure("Whole line: the path through the data; dashed: the straight one.", svg=svg))
     figures.append(distance_figure(analysis))
-    figures += [moving(name, f"The {name} path", pictures, places) for name in analysis.paths]
+    heads = [str(number) for number in range(1, len(analysis.paths["geodesic"].points) + 1)]
+    for name in analysis.paths:
+        caption = f"Maps along the {name} path, by frame, all at one contour."
+        figures.append(strip(frames_of(name, places, pictures), heads, caption, f"Maps along the {name} path"))
+    figures += [moving(name, places, pictures) for name in analysis.paths]
     stops = " and ".join(str(row + 1) for row in analysis.through)
     text = (
         f"From particle to particle ({stops}). The geodesic path is the shortest one whose steps go between nearest neighbours: it stays where "

@@ -22,7 +22,7 @@ from vitreous.reconstruction.mask import automatic_mask, masked_for_display
 
 VOLUMES, MOVIES, TABLE = "volumes", "movies", "volumes.star"
 LARGEST = 4  # times the box of the landscape: finer voxels show no more
-PICTURE = 220  # pixels a side
+PICTURE = 256  # pixels a side
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from vitreous.jobs.curves import Marker, Points, Series, heat_map, scatter_plot
 
 SHOWN = 2000  # points; of more the counts in cells are drawn
-CELLS = 80
+CELLS = 64
+AXIS_NAMES = {"pca": "component", "umap": "UMAP", "latent": "latent"}  # of a plane
 REACH = (0.1, 99.9)  # percentiles of crowded maps: a few far outliers would leave the others no room
 
 
