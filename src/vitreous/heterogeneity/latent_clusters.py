@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 MIXTURE_STARTS = 3
-# Of the mean variance of the latents, added to each variance of a component: groups of equal latents have none of their own.
-LEAST_VARIANCE = 1e-4
+LEAST_WIDTH = 1e-3  # of the largest variance: axes in which nothing varies are not blown up
+LEAST_VARIANCE = 1e-4  # of a component, in these axes: groups of equal latents have none of their own
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,15 @@ def mixture_clusters(mean: Float[np.ndarray, "n d"], count: int, seed: int = 0) 
     refuse_count(count, len(mean))
     mean = np.asarray(mean, dtype=np.float64)
     count = min(count, len(np.unique(mean, axis=0)))
-    # Gaussians in axes of unit variance: the floor under the variances then means the same in all
-    scale = max(float(mean.var(axis=0).mean()), np.finfo(np.float32).tiny) ** 0.5
+    # Gaussians know no scale of axes, but the k-means that EM starts from does: in axes of one variance it sees long clouds side by side
+    components = principal_components(mean)
+    width = np.sqrt(components.variance + LEAST_WIDTH * components.variance.max() + np.finfo(np.float32).tiny)
     method = GaussianMixture(
         count, covariance_type="full", reg_covar=LEAST_VARIANCE, n_init=MIXTURE_STARTS, random_state=seed
     )
-    scaled = (mean - mean.mean(axis=0)) / scale
-    label = method.fit(scaled).predict(scaled)
+    label = method.fit(components.scores / width).predict(components.scores / width)
     used, label = np.unique(label, return_inverse=True)
-    return ordered(mean, label.reshape(-1), np.asarray(method.means_)[used] * scale + mean.mean(axis=0))
+    return ordered(mean, label.reshape(-1), components.latents(np.asarray(method.means_)[used] * width))
 
 
 def ordered(

@@ -249,7 +249,7 @@ def heat_map(
     width, height = plot.right - plot.left, plot.bottom - plot.top
     picture = data_uri(png_bytes(pixels[::-1]))
     plot.parts.insert(
-        0,
+        len(plot.x_ticks) + len(plot.y_ticks),  # over the grid, under the axes
         element("image", href=picture, x=plot.left, y=plot.top, width=width, height=height, preserveAspectRatio="none"),
     )
     for index, path in enumerate(paths):

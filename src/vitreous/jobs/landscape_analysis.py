@@ -25,7 +25,7 @@ from vitreous.heterogeneity.latent_maps import (
     umap_coordinates,
 )
 from vitreous.heterogeneity.latent_nuisance import NuisanceCorrelations, nuisance_correlations
-from vitreous.heterogeneity.latent_paths import LatentPath, geodesic_path, spacing, straight_path
+from vitreous.heterogeneity.latent_paths import LatentPath, geodesic_path, neighbour_distance, straight_path
 from vitreous.jobs.landscape_folder import Landscape
 from vitreous.jobs.landscape_volumes import Place
 from vitreous.jobs.refine_ctf_tables import micrographs_of
@@ -38,6 +38,7 @@ LINE_POINTS, PLANE_POINTS = 161, 40
 DENSITY_MOST = 50_000  # particles: their error bars are small enough
 COMPONENTS_SHOWN = 6
 PERCENTILES = (5.0, 95.0)
+NEAR_PERCENT = 99
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class LatentDensity:
 
 @dataclass(frozen=True)
 class Analysis:
-    """All that is said of the latents. `paths` by name, `through` the rows that they visit; `spacing` is the median distance of neighbours."""
+    """All that is said of the latents. `paths` by name, `through` the rows that they visit; `near` is how far NEAR_PERCENT of
+    the particles are, at most, from their nearest other."""
 
     components: PrincipalComponents
     umap: np.ndarray | None
@@ -59,7 +61,7 @@ class Analysis:
     plane: LatentDensity | None
     through: tuple[int, ...]
     paths: dict[str, LatentPath]
-    spacing: float
+    near: float
     nuisances: NuisanceCorrelations
 
 
@@ -86,7 +88,7 @@ def analysed(landscape: Landscape, job: AnalyzeLandscape) -> Analysis:
         plane,
         through,
         paths,
-        spacing(mean),
+        neighbour_distance(mean, NEAR_PERCENT),
         nuisances(landscape.particles, components.scores, job.seed),
     )
 

@@ -12,7 +12,7 @@ from vitreous.heterogeneity.latent_clusters import Clusters
 from vitreous.jobs.animation import animated
 from vitreous.jobs.curves import Series, Threshold, heat_map, histogram, line_plot
 from vitreous.jobs.job import Finding, Outcome
-from vitreous.jobs.landscape_analysis import PERCENTILES, Analysis, LatentDensity
+from vitreous.jobs.landscape_analysis import NEAR_PERCENT, PERCENTILES, Analysis, LatentDensity
 from vitreous.jobs.landscape_folder import Landscape
 from vitreous.jobs.landscape_volumes import MOVIES, VOLUMES, Pictures, Place
 from vitreous.jobs.latent_figures import latent_map
@@ -22,8 +22,8 @@ from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Tile
 if TYPE_CHECKING:
     from vitreous.jobs.analyze_landscape import AnalyzeLandscape
 
-FAR = 3.0  # times the spacing of the data: a map decoded there is a guess
 UNKNOWN = 1.0  # kT of standard error from which no occupancy is drawn
+PATH_COLOURS = (1, 5)  # orange and red: seen on the dark colours of a crowded map
 STRIP = 6  # pictures side by side
 ERROR_BAR = 1.96  # standard errors to each side: 95 %
 STATES = (
@@ -99,12 +99,12 @@ def findings(landscape: Landscape, analysis: Analysis, places: list[Place]) -> l
 def warnings(landscape: Landscape, analysis: Analysis, pictures: Pictures, job: AnalyzeLandscape) -> list[str]:
     found = [STATES]
     straight = analysis.paths.get("straight")
-    if straight is not None and analysis.spacing > 0:
-        far = int((straight.distance > FAR * analysis.spacing).sum())
+    if straight is not None:
+        far = int((straight.distance > analysis.near).sum())
         if far:
             found.append(
-                f"{far} of {len(straight.distance)} maps of the straight path lie farther than {FAR:g} spacings from any particle: "
-                "they are guesses of the decoder."
+                f"{far} of {len(straight.distance)} maps of the straight path are farther from any particle than {NEAR_PERCENT} % of the "
+                "particles are from each other: they are guesses of the decoder."
             )
     table = analysis.nuisances
     if table.correlation.size:
@@ -134,7 +134,7 @@ def tables(analysis: Analysis) -> dict[str, Any]:
         },
         "paths": {
             "through": [row + 1 for row in analysis.through],
-            "spacing": analysis.spacing,
+            "near": analysis.near,
             **{name: {"latent": path.points, "distance": path.distance} for name, path in analysis.paths.items()},
         },
         "density": [
@@ -362,7 +362,7 @@ def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) ->
     scores = analysis.components.scores
     if scores.shape[1] > 1:
         lines = []
-        for colour, (name, path) in enumerate(analysis.paths.items(), start=1):
+        for colour, (name, path) in zip(PATH_COLOURS, analysis.paths.items(), strict=True):
             along = (path.points - analysis.components.centre) @ analysis.components.axes[:2].T
             lines.append(Series(name, along[:, 0], along[:, 1], "line" if name == "geodesic" else "dashed", colour))
         svg = latent_map(
@@ -377,8 +377,8 @@ def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) ->
     figures += [moving(name, places, pictures) for name in analysis.paths]
     stops = " and ".join(str(row + 1) for row in analysis.through)
     text = (
-        f"From particle to particle ({stops}). The geodesic path is the shortest one whose steps go between nearest neighbours: it stays where "
-        "there are data. The straight path may leave them, "
+        f"From particle to particle ({stops}). The geodesic path goes from neighbour to neighbour in short steps: it stays where "
+        "there are many particles. The straight path may leave them, "
         "and what the decoder says there has no image behind it."
     )
     source = Source("Tenenbaum, de Silva & Langford 2000, geodesic distances in data", "10.1126/science.290.5500.2319")
@@ -388,16 +388,20 @@ def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) ->
 def distance_figure(analysis: Analysis) -> Figure:
     series = [
         Series(name, np.arange(1, len(path.distance) + 1), path.distance, style, colour)
-        for (name, path), style, colour in zip(analysis.paths.items(), ("line", "dashed"), (1, 2), strict=True)
+        for (name, path), style, colour in zip(analysis.paths.items(), ("line", "dashed"), PATH_COLOURS, strict=True)
     ]
     svg = line_plot(
         series,
         x_label="frame",
         y_label="distance from the data",
         title="Distance of each frame from the nearest particle",
-        thresholds=[Threshold(analysis.spacing, "spacing of particles")],
+        y_limits=(0.0, 1.1 * max(analysis.near, *(path.distance.max() for path in analysis.paths.values())) or 1.0),
+        thresholds=[Threshold(analysis.near, f"{NEAR_PERCENT} % of the particles")],
     )
-    return Figure("How far each frame is from the nearest particle, in units of the latent.", svg=svg)
+    return Figure(
+        f"How far each frame is from the nearest particle; the line: how far {NEAR_PERCENT} % of the particles are, at most, from theirs.",
+        svg=svg,
+    )
 
 
 def nuisance_section(analysis: Analysis) -> Section:

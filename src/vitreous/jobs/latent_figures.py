@@ -9,7 +9,7 @@ import numpy as np
 from vitreous.jobs.curves import Marker, Points, Series, heat_map, scatter_plot
 
 SHOWN = 2000  # points; of more the counts in cells are drawn
-CELLS = 64
+CELLS = (40, 100)  # fewest and most along an axis
 AXIS_NAMES = {"pca": "component", "umap": "UMAP", "latent": "latent"}  # of a plane
 REACH = (0.1, 99.9)  # percentiles of crowded maps: a few far outliers would leave the others no room
 
@@ -37,7 +37,8 @@ def latent_map(
             markers=markers,
             paths=paths,
         )
-    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=CELLS, range=[limits[1], limits[0]])
+    cells = int(np.clip(len(points) ** 0.5 / 1.3, *CELLS))
+    counts, _, _ = np.histogram2d(points[:, 1], points[:, 0], bins=cells, range=[limits[1], limits[0]])
     return heat_map(
         np.where(counts > 0, counts, np.nan),
         *limits,
