@@ -10,9 +10,10 @@ import numpy as np
 from vitreous.heterogeneity.label_agreement import adjusted_rand_index
 from vitreous.heterogeneity.latent_clusters import Clusters
 from vitreous.jobs.animation import animated
-from vitreous.jobs.curves import Series, Threshold, heat_map, histogram, line_plot
+from vitreous.jobs.curves import Series, Threshold, histogram, line_plot
 from vitreous.jobs.job import Finding, Outcome
-from vitreous.jobs.landscape_analysis import NEAR_PERCENT, PERCENTILES, Analysis, LatentDensity
+from vitreous.jobs.landscape_analysis import NEAR_PERCENT, PERCENTILES, Analysis
+from vitreous.jobs.landscape_density_section import axis_name, density_section
 from vitreous.jobs.landscape_folder import Landscape
 from vitreous.jobs.landscape_volumes import MOVIES, VOLUMES, Pictures, Place
 from vitreous.jobs.latent_figures import latent_map
@@ -22,10 +23,8 @@ from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Tile
 if TYPE_CHECKING:
     from vitreous.jobs.analyze_landscape import AnalyzeLandscape
 
-UNKNOWN = 1.0  # kT of standard error from which no occupancy is drawn
 PATH_COLOURS = (1, 5)  # orange and red: seen on the dark colours of a crowded map
 STRIP = 6  # pictures side by side
-ERROR_BAR = 1.96  # standard errors to each side: 95 %
 STATES = (
     "Clusters are not states by themselves: both methods cut any cloud into as many parts as they are asked for. Look for dips in the density "
     "between them, and refine the particles of each apart."
@@ -167,10 +166,6 @@ def tiles_of(places: list[Place], pictures: Pictures, analysis: Analysis) -> dic
     return tiles
 
 
-def axis_name(analysis: Analysis, axis: int) -> str:
-    return f"component {axis + 1} ({analysis.components.explained[axis]:.0%})"
-
-
 def place_section(outcome: Outcome, analysis: Analysis) -> Section:
     """The latents as maps and histograms."""
     scores, rows = analysis.components.scores, analysis.clusters["kmeans"].row
@@ -218,82 +213,6 @@ def explained_table(analysis: Analysis) -> list[Table]:
         for number, (part, total) in enumerate(zip(explained, np.cumsum(explained), strict=True), start=1)
     ]
     return [Table(("component", "of the variance", "with those before"), rows, "Explained variance of the latents.")]
-
-
-def density_section(analysis: Analysis, count: int) -> Section:
-    """Density and occupancy with their errors."""
-    text = (
-        "The density is the mean of the particles' posteriors, blurred by Scott's rule: a particle whose place is badly known counts wherever it may be. "
-        "Error bars say how it would vary if other particles of the same kind had been imaged.\n\n"
-        "The lower curves are -log of the density relative to its maximum, in units of kT. They are occupancy, what the images hold, not free energy: "
-        "picking, selection, orientations and the width of the posteriors enter too, and the freezing may have changed what was there."
-    )
-    figures = []
-    for axis, line in enumerate(analysis.lines):
-        figures += [density_figure(analysis, line, axis), energy_figure(analysis, line, axis)]
-    if analysis.plane is not None:
-        figures.append(plane_figure(analysis, analysis.plane))
-    return Section("Density", text, figures=figures)
-
-
-def density_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
-    svg = banded(
-        line.density.points[:, 0],
-        line.density.value,
-        line.density.error,
-        axis_name(analysis, axis),
-        "density",
-        f"Density along component {axis + 1}",
-    )
-    return Figure(f"Density along component {axis + 1}; dotted: 95 % of its error.", svg=svg)
-
-
-def energy_figure(analysis: Analysis, line: LatentDensity, axis: int) -> Figure:
-    known = told(line, len(analysis.components.scores))
-    energy, error = (np.where(known, each, np.nan) for each in (line.occupancy.energy, line.occupancy.error))
-    label = "occupancy, -log p (kT)"
-    svg = banded(
-        line.density.points[:, 0],
-        energy,
-        error,
-        axis_name(analysis, axis),
-        label,
-        f"Occupancy along component {axis + 1}",
-    )
-    caption = f"Occupancy along component {axis + 1}, where the data tell it (standard error below {UNKNOWN:g} kT); dotted: 95 % of the error."
-    return Figure(caption, svg=svg)
-
-
-def told(density: LatentDensity, count: int) -> np.ndarray:
-    """Where the data tell the occupancy: its error is small, and it is not below that of one particle."""
-    return (density.occupancy.error < UNKNOWN) & (density.occupancy.energy < np.log(count))
-
-
-def banded(x: np.ndarray, y: np.ndarray, error: np.ndarray, x_label: str, y_label: str, title: str) -> str:
-    """A curve between its error bars."""
-    low, high = np.maximum(y - ERROR_BAR * error, 0), y + ERROR_BAR * error
-    gap = [np.nan]
-    ends = Series("95 %", np.concatenate([x, gap, x]), np.concatenate([low, gap, high]), "dotted", 0)
-    series = [Series("estimate", x, y, "line", 0), ends]
-    return line_plot(series, x_label=x_label, y_label=y_label, title=title)
-
-
-def plane_figure(analysis: Analysis, plane: LatentDensity) -> Figure:
-    size = round(len(plane.density.points) ** 0.5)
-    x, y = (plane.density.points[:, axis].reshape(size, size) for axis in (0, 1))
-    energy = np.where(told(plane, len(analysis.components.scores)), plane.occupancy.energy, np.nan).reshape(size, size)
-    step = (x[0, 1] - x[0, 0]) / 2, (y[1, 0] - y[0, 0]) / 2
-    svg = heat_map(
-        energy,
-        (float(x.min() - step[0]), float(x.max() + step[0])),
-        (float(y.min() - step[1]), float(y.max() + step[1])),
-        x_label=axis_name(analysis, 0),
-        y_label=axis_name(analysis, 1),
-        title="Occupancy in the plane of the first two components",
-        colour_label="occupancy, -log p (kT)",
-    )
-    caption = f"Occupancy in the plane of the first two components, where the data tell it (standard error below {UNKNOWN:g} kT)."
-    return Figure(caption, svg=svg)
 
 
 def cluster_section(analysis: Analysis, tiles: dict[str, list[Tile]]) -> Section:
