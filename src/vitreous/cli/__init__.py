@@ -143,6 +143,18 @@ COMMANDS = (
         "vitreous landscape train particles.star --latent 2 --epochs 3 --width 32 --out landscape",
     ),
     Command(
+        ("landscape", "analyze"),
+        "landscape_analyze",
+        "Show where the particles of a landscape lie, and the maps there, with movies",
+        "vitreous landscape analyze trained --clusters 4 --out analysis",
+    ),
+    Command(
+        ("landscape", "filter"),
+        "landscape_filter",
+        "Keep the particles of a part of a landscape: clusters, a polygon, a range",
+        "vitreous landscape filter trained --range 1 -0.5 2 --out part",
+    ),
+    Command(
         ("landscape", "score"),
         "landscape_score",
         "Score a landscape, of any program, against the truth of a simulated ensemble",
