@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ class FourierBall:
         values = np.zeros((len(self) + 1, 2 * count), np.float32)
         z, y, x = (self.voxels - np.array([middle, middle, 0], np.int16)).T
         for j, volume in enumerate(maps):
-            transform = self.transform(volume)
+            transform: Any = self.transform(volume)
             values[:-1, j] = transform.real[z, y, x]  # negative frequencies count from the end
             values[:-1, count + j] = transform.imag[z, y, x]
         values *= np.float32(scale)
@@ -94,14 +95,13 @@ def fourier_ball(box: int, radius: float) -> FourierBall:
     far = min(
         int(PADDING * radius + REACH) + 1, PADDING * box // 2
     )  # pixels below the Nyquist frequency reach no further
-    line = np.arange(-far, far + 1)
-    z, y, x = (part.ravel() for part in np.meshgrid(line, line, np.arange(far + 1), indexing="ij"))
-    length = np.sqrt(x**2 + y**2 + z**2)
-    keep = np.flatnonzero(length <= PADDING * radius + REACH)
-    shell = np.rint(length[keep] / PADDING).astype(np.int32)
-    order = np.argsort(length[keep], kind="stable")
-    keep, shell = keep[order], shell[order]
-    voxels = np.stack([z[keep] + middle, y[keep] + middle, x[keep]], axis=-1).astype(np.int16)
+    line, half = np.arange(-far, far + 1, dtype=np.int32) ** 2, np.arange(far + 1, dtype=np.int32) ** 2
+    square = (line[:, None, None] + line[:, None] + half).ravel()
+    keep = np.flatnonzero(square <= (PADDING * radius + REACH) ** 2).astype(np.int32)
+    keep = keep[np.argsort(square[keep], kind="stable")]
+    shell = np.rint(np.sqrt(square[keep]) / PADDING).astype(np.int16)
+    z, y, x = np.unravel_index(keep, (2 * far + 1, 2 * far + 1, far + 1))
+    voxels = np.stack([z + (middle - far), y + (middle - far), x], axis=-1).astype(np.int16)
     index = np.full((2 * middle + 1, 2 * middle + 1, middle + 1), len(keep), np.int32)
     index[tuple(voxels.T)] = np.arange(len(keep), dtype=np.int32)
     return FourierBall(box, radius, voxels, shell, index)
