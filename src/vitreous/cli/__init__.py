@@ -137,6 +137,12 @@ COMMANDS = (
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
     ),
     Command(
+        ("landscape", "images"),
+        "landscape_images",
+        "Learn pictures as a function of a latent from particles without poses (spatial-VAE)",
+        "vitreous landscape images particles.star --latent 2 --epochs 5 --out images",
+    ),
+    Command(
         ("landscape", "train"),
         "landscape_train",
         "Learn a map as a function of a latent, and the latent of each particle",

@@ -9,8 +9,8 @@ import numpy as np
 
 from vitreous.engine.chunks import chunk_size, chunks
 from vitreous.errors import DataProblem
-from vitreous.fourier.transforms import forward
 from vitreous.fourier.shells import shell_index
+from vitreous.fourier.transforms import forward
 from vitreous.heterogeneity.consensus import NOISE_IMAGES, filled
 from vitreous.model.particles import Particles
 

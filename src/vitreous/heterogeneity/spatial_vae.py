@@ -98,7 +98,7 @@ class SpatialWeights(NamedTuple):
 
 class SpatialBatch(NamedTuple):
     """Particles: `values`, `transfer` [b, p] as in ParticleSlices; `psi` [b] radian and `origin` [b, 2] pixels as drawn from their posterior; `eps`
-    [b, d] standard normal; `weight` [b], 0 for particles that only fill up the batch."""
+    [b, d] standard normal; `weight` [b], 0 for particles that only fill up the batch; `opens`, 0 while all particles are taken for equal, or 1."""
 
     values: Any
     transfer: Any
@@ -106,6 +106,7 @@ class SpatialBatch(NamedTuple):
     origin: Any
     eps: Any
     weight: Any
+    opens: Any
 
 
 class SpatialImage(NamedTuple):
@@ -162,7 +163,7 @@ def image_gain(decoder: NetworkWeights, plane: ImagePlane, image: SpatialImage) 
 
 
 def upright(
-    plane: ImagePlane, values: Array, transfer: Array, psi: Any, origin: Float[Array, "2"]
+    plane: ImagePlane, values: Array, transfer: Array, psi: Any, origin: Float[Array, 2]
 ) -> Float[Array, " g"]:
     """What the encoder sees of one image: `Re sum_k C y exp(2 pi i k . (R r - o) / box)` at its points r, in units of the noise.
 
@@ -193,13 +194,13 @@ def posterior(weights: SpatialWeights, plane: ImagePlane, batch: SpatialBatch) -
 def gains(weights: SpatialWeights, plane: ImagePlane, batch: SpatialBatch) -> tuple[Array, Array]:
     """For each particle: the log-likelihood beyond an empty image at the drawn turn, origin and latent; and KL of the latent. Nat."""
     mean, log_deviation = posterior(weights, plane, batch)
-    latent = mean + namespace(mean).exp(log_deviation) * batch.eps
+    latent = batch.opens * (mean + namespace(mean).exp(log_deviation) * batch.eps)
 
     def gain(image: SpatialImage) -> Array:
         return image_gain(weights.decoder, plane, image)
 
     images = SpatialImage(batch.values, batch.transfer, batch.psi, batch.origin, latent)
-    return over_images(gain, images), kl_to_standard_normal(mean, log_deviation)
+    return over_images(gain, images), batch.opens * kl_to_standard_normal(mean, log_deviation)
 
 
 def loss(

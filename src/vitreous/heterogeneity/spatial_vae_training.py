@@ -32,8 +32,13 @@ from vitreous.heterogeneity.spatial_vae_turns import (
 )
 from vitreous.heterogeneity.training import OPENING, batches, filled_up, leaves, like, refuse_loss
 
-SCORED_TOGETHER = 1024  # particles between two looks at the decoder: a large set need not wait an epoch for better turns
+SCORED_TOGETHER = (
+    1024  # particles between two looks at the decoder: a large set need not wait an epoch for better turns
+)
 POSTERIOR_BYTES = 2**27  # of the scores that are held at once
+# Of the epochs: before, one picture must do for all particles. With a latent from the start, one turn is found for one part of the latents and another
+# for the rest, and both stay.
+LATENT_FROM = 0.3
 BAND = 0.5  # of the finest radius: waves of the network's features reach it at two deviations
 
 
@@ -153,17 +158,20 @@ def one_epoch(
     optimiser = like(state.optimiser, optimiser_of(settings, len(data)).init(structure))
     rng = np.random.default_rng([settings.seed, 1, state.epoch])
     grid = grid_of(settings, tuple(rng.uniform(-0.5, 0.5, 3)))
-    step = stepping(data.plane, settings, len(data))
+    step, opens = stepping(data.plane, settings, len(data)), state.epoch >= LATENT_FROM * settings.epochs
+    latents = scoring_latents(settings.network.latent)[: None if opens else 1]
     radius, count = settings.radius_of(state.epoch), len(data)
     groups = batches(rng.permutation(count), scored_together(grid))
     total, done = np.zeros(4), 0
     for group, slices in zip(groups, data.source.stream(groups), strict=True):
         slices = within(slices, data.plane, radius)
-        found = turn_posterior(weights, data.plane, slices, grid)
+        found = turn_posterior(weights, data.plane, slices, grid, latents)
         psi, origin = drawn(found, grid, rng)
         pose_kl = divergence(found)
         for part in batches(np.arange(len(group)), settings.batch):
-            batch = batch_of(slices.rows(part), psi[part], origin[part], settings, rng)
+            batch = batch_of(slices.rows(part), psi[part], origin[part], settings, rng)._replace(
+                opens=np.float32(opens)
+            )
             weights, optimiser, parts = step(weights, optimiser, batch)
             values = np.array([*(float(value) for value in parts), pose_kl[part].mean()])
             values[0] += values[3]
@@ -197,11 +205,10 @@ def within(slices: ParticleSlices, plane: ImagePlane, radius: float) -> Particle
 
 
 def turn_posterior(
-    weights: SpatialWeights, plane: ImagePlane, slices: ParticleSlices, grid: TurnGrid
+    weights: SpatialWeights, plane: ImagePlane, slices: ParticleSlices, grid: TurnGrid, latents: np.ndarray
 ) -> np.ndarray:
-    """q [n, K, S] of these particles."""
+    """q [n, K, S] of these particles, scored with pictures at these latents [m, d]."""
     templates_of, scored = compiled_scoring(plane)
-    latents = scoring_latents(weights.decoder.latent.shape[0])
     templates = templates_of(weights.decoder, latents, grid.psi)
     return probabilities(scored(slices.values, slices.transfer, templates, grid.origin))
 
@@ -218,6 +225,7 @@ def batch_of(
         origin=filled_up(origin, size),
         eps=rng.standard_normal((size, settings.network.latent), dtype=np.float32),
         weight=filled_up(np.ones(len(slices), np.float32), size),
+        opens=np.float32(1),
     )
 
 
@@ -275,20 +283,18 @@ def weights_of(state: SpatialState, data: SpatialData, settings: SpatialSettings
     return like(state.weights, first_weights(data, settings))
 
 
-def infer(
-    state: SpatialState, data: SpatialData, settings: SpatialSettings, progress: Progress = silent
-) -> Found:
+def infer(state: SpatialState, data: SpatialData, settings: SpatialSettings, progress: Progress = silent) -> Found:
     """Turns, origins and latents of all particles."""
     import jax
 
     weights, grid, plane = weights_of(state, data, settings), grid_of(settings), data.plane
     encoded = jax.jit(lambda weights, batch: posterior(weights, plane, batch))
     groups = batches(np.arange(len(data)), scored_together(grid))
-    turns, means, deviations = [], [], []
+    latents, turns, means, deviations = scoring_latents(settings.network.latent), [], [], []
     rng = np.random.default_rng(0)  # of numbers that the encoder does not look at
     for group, slices in zip(groups, data.source.stream(groups), strict=True):
         slices = within(slices, plane, settings.radius)
-        found = found_turns(turn_posterior(weights, plane, slices, grid), grid)
+        found = found_turns(turn_posterior(weights, plane, slices, grid, latents), grid)
         turns.append(found)
         for part in batches(np.arange(len(group)), settings.batch):
             psi, origin = found.psi[part].astype(np.float32), found.origin[part].astype(np.float32)

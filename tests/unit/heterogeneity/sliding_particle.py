@@ -12,7 +12,9 @@ from vitreous.optics.ctf import ctf_of_particles
 from vitreous.reconstruction.projection import half_plane, slice_grid
 
 PIXEL_SIZE = 5.0
-BODY = np.array([[0, 0], [-3.5, 1.5], [-2, -3.5], [1, 4.5]], float)  # pixels of a box of 24
+BODY = np.array(
+    [[0, 0], [-2.2, 0], [-4.4, 0], [-6.6, 0], [0, 3], [-1, 5]], float
+)  # pixels: a long arm and a short one, unlike at every turn
 SLIDE = 3.0  # pixels to each side
 
 
@@ -28,11 +30,11 @@ class SlidingParticles:
 
 def particle(slide: float, psi: float, origin: np.ndarray, box: int) -> np.ndarray:
     """The image [y, x]: a body of blobs, and one that slides along a line beside it."""
-    centres = np.concatenate([BODY, [[4.5, -1.0 - SLIDE * slide]]])
+    centres = np.concatenate([BODY, [[3.5, -1.5 + SLIDE * slide]]])
     turn = np.array([[np.cos(psi), np.sin(psi)], [-np.sin(psi), np.cos(psi)]])
     places = centres @ turn.T - origin + box // 2
     y, x = np.indices((box, box))
-    heights = (1.0, 1.0, 0.8, 0.7, 1.2)
+    heights = (1.0, 1.0, 1.0, 1.0, 0.9, 0.9, 1.2)
     return sum(h * np.exp(-((x - a) ** 2 + (y - b) ** 2) / (2 * 1.3**2)) for h, (a, b) in zip(heights, places))
 
 
