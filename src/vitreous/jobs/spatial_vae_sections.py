@@ -33,12 +33,13 @@ SOURCES = (
     Source("Kingma & Welling 2014, the variational autoencoder", "10.48550/arXiv.1312.6114"),
 )
 TRAINING_TEXT = (
-    "The loss is minus a lower bound of the log-likelihood of an image, relative to an empty one. The gain is what the picture explains of the image; what it takes to say which "
-    "latent, turn and origin an image has is subtracted. The latent is shut in the first third of the epochs, and rings open in steps: both show in the curve."
+    "The loss is minus a lower bound of the log-likelihood of an image, relative to an empty one. The gain is what the picture explains of the image; what it "
+    "takes to say which latent, turn and origin an image has is subtracted. The latent is shut in the first third of the epochs, and rings open in steps: both "
+    "show in the curve."
 )
 PICTURES_TEXT = (
-    "Pictures that the decoder makes at percentiles of each principal component of the latents, the other components at their mean; without CTF, all in one grey scale. They lie in one "
-    "plane: a view from another side is another picture, so a latent may stand for a side view as well as for a motion."
+    "Pictures that the decoder makes at percentiles of each principal component of the latents, the other components at their mean; without CTF, all in one grey "
+    "scale. They lie in one plane: a view from another side is another picture, so a latent may stand for a side view as well as for a motion."
 )
 
 
