@@ -155,6 +155,12 @@ COMMANDS = (
         "vitreous landscape filter trained --range 1 -0.5 2 --out part",
     ),
     Command(
+        ("landscape", "images"),
+        "landscape_images",
+        "Learn pictures as a function of a latent from particles without poses (spatial-VAE)",
+        "vitreous landscape images particles.star --latent 2 --epochs 5 --out images",
+    ),
+    Command(
         ("landscape", "score"),
         "landscape_score",
         "Score a landscape, of any program, against the truth of a simulated ensemble",

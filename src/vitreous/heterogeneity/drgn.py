@@ -129,14 +129,24 @@ def image_gain(
     return gain + xp.sum(squared(before) - squared(residual))
 
 
-def over_images(function: Callable[[Image], Array], images: Image) -> Float[Array, " b"]:
-    """The function's value for each image: one after the other on a CPU, where the units of one image fit the cache."""
+def over_images(function: Callable[[Any], Array], images: Any) -> Float[Array, b * size]:
+    """The function's value for each image; images are a named tuple of arrays with a leading axis, `values` among them.
+
+    On a CPU one image follows the other, and what the network computed of it is computed again for its gradient: the units of one image stay in
+    the cache, which saves more than the second computation costs. Other devices see all images at once.
+    """
     if namespace(images.values) is np:
-        each = (Image(*(None if part is None else part[i] for part in images)) for i in range(len(images.values)))
-        return np.array([function(one) for one in each])
+        return np.array(
+            [
+                function(type(images)(*(None if part is None else part[i] for part in images)))
+                for i in range(len(images.values))
+            ]
+        )
     import jax
 
-    return jax.lax.map(function, images) if jax.default_backend() == "cpu" else jax.vmap(function)(images)
+    if jax.default_backend() == "cpu":
+        return jax.lax.map(jax.checkpoint(function), images)
+    return jax.vmap(function)(images)
 
 
 def loss(

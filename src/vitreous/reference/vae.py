@@ -1,4 +1,4 @@
-"""Definitions behind the variational autoencoders: probabilistic principal components in closed form, and the bound by summing over a grid."""
+"""Definitions behind the variational autoencoders: probabilistic principal components in closed form, and images of a turned and shifted picture."""
 
 from __future__ import annotations
 
@@ -38,3 +38,29 @@ def ppca_posterior(
 def sigma_points(latent: int) -> np.ndarray:
     """2d points [2d, d] whose mean is 0 and whose covariance is 1: means over them are exact for quadratics of a standard normal."""
     return math.sqrt(latent) * np.concatenate([np.eye(latent), -np.eye(latent)])
+
+
+def turned_image_value(
+    density, k: tuple[float, float], psi: float, origin: tuple[float, float], pixels: np.ndarray, box: int
+) -> complex:
+    """The transform at k (cycles per box) of a picture `density(x, y)` turned by psi, whose shift to the middle is `origin` (pixels).
+
+    The particle's point r lies at R r - origin from the middle, R = [[cos, sin], [-sin, cos]]; `pixels` [P, 2] are those of the unshifted image.
+    """
+    total = 0j
+    for x, y in pixels:
+        at = (math.cos(psi) * x - math.sin(psi) * y, math.sin(psi) * x + math.cos(psi) * y)
+        phase = 2 * math.pi * (k[0] * (x - origin[0]) + k[1] * (y - origin[1])) / box
+        total += density(*at) * complex(math.cos(phase), -math.sin(phase))
+    return total
+
+
+def gain(values: np.ndarray, expected: np.ndarray) -> float:
+    """The log-likelihood of an image in units of its noise beyond that of an empty one: `sum |y|^2 - |y - a|^2`."""
+    return float(sum(abs(y) ** 2 - abs(y - a) ** 2 for y, a in zip(values, expected, strict=True)))
+
+
+def pose_posterior(log_likelihoods: np.ndarray) -> np.ndarray:
+    """q [K, S] of log-likelihoods [m, K, S] at m latents that are equally probable."""
+    likelihood = np.mean([np.exp(each - log_likelihoods.max()) for each in log_likelihoods], axis=0)
+    return likelihood / likelihood.sum()
