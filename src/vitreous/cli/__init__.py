@@ -158,7 +158,7 @@ COMMANDS = (
         ("landscape", "images"),
         "landscape_images",
         "Learn pictures as a function of a latent from particles without poses (spatial-VAE)",
-        "vitreous landscape images particles.star --latent 2 --epochs 5 --out images",
+        "vitreous landscape images particles.star --latent 1 --epochs 3 --turns 24 --out images",
     ),
     Command(
         ("landscape", "score"),

@@ -129,7 +129,7 @@ def image_gain(
     return gain + xp.sum(squared(before) - squared(residual))
 
 
-def over_images(function: Callable[[Any], Array], images: Any) -> Float[Array, "*b"]:
+def over_images(function: Callable[[Any], Array], images: Any) -> Array:
     """The function's value for each image; images are a named tuple of arrays with a leading axis, `values` among them.
 
     On a CPU one image follows the other, and what the network computed of it is computed again for its gradient: the units of one image stay in

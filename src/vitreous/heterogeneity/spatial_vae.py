@@ -162,7 +162,7 @@ def image_gain(decoder: NetworkWeights, plane: ImagePlane, image: SpatialImage) 
 # --- encoder ----------------------------------------------------------------------------------------------------------
 
 
-def upright(plane: ImagePlane, values: Array, transfer: Array, psi: Any, origin: Float[Array, 2]) -> Float[Array, " g"]:
+def upright(plane: ImagePlane, values: Array, transfer: Array, psi: Any, origin: Array) -> Float[Array, " g"]:
     """What the encoder sees of one image: `Re sum_k C y exp(2 pi i k . (R r - o) / box)` at its points r, in units of the noise.
 
     A sum of waves, exact at every angle: nothing is interpolated.

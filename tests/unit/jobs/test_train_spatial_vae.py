@@ -90,8 +90,8 @@ def test_an_interrupted_job_goes_on_to_the_same_bits(particle_file, finished, tm
     left = [path.name for folder in tmp_path.iterdir() for path in folder.iterdir()]
     assert left == ["training.npz"]
     run_job(job, tmp_path / "job")
-    for name in ("latents.npz", "decoded.mrcs"):
-        assert (tmp_path / "job" / name).read_bytes()[-4000:] == (finished / name).read_bytes()[-4000:]
+    pictures = (MrcStack(folder / "decoded.mrcs").read(slice(None)) for folder in (finished, tmp_path / "job"))
+    assert np.array_equal(*pictures)
     one, other = (load_state(folder / "latents.npz", Latents) for folder in (finished, tmp_path / "job"))
     assert np.array_equal(one.mean, other.mean) and np.array_equal(one.covariance, other.covariance)
 
@@ -150,6 +150,7 @@ def test_images_that_cannot_be_used(particle_file, tmp_path, capsys, kind, said)
         pixels[4] = 2.5
     elif kind == "small":
         pixels = pixels[:, 6:18, 6:18]
+        particles = replace(particles, optics=tuple(replace(group, box=12) for group in particles.optics))
     else:
         particles = replace(particles, ctf=None, table=type(particles.table)())
     write_stack(tmp_path / "sliding.mrcs", pixels, PIXEL_SIZE)
