@@ -50,7 +50,7 @@ def geodesic_rows(
 ) -> Int[np.ndarray, " m"]:
     """The particles of the shortest path that visits `through` in turn, steps only between nearest neighbours (Dijkstra).
 
-    Where no path of such steps exists, the number of neighbours doubles until one does. Of more than MOST particles evenly spaced ones are used.
+    Groups that no such step joins are joined at their nearest particles. Of more than MOST particles evenly spaced ones are used.
     """
     from scipy.sparse.csgraph import dijkstra
 
@@ -59,13 +59,8 @@ def geodesic_rows(
     kept = np.unique(np.concatenate([np.arange(0, len(mean), -(-len(mean) // MOST)), list(through)]))
     stops = np.searchsorted(kept, through)
     points = np.asarray(mean, dtype=np.float64)[kept]
-    neighbours = min(neighbours, len(kept) - 1)
-    while True:
-        graph = neighbour_graph(points, neighbours) ** STEP_POWER
-        length, before = dijkstra(graph, directed=False, indices=stops[:-1], return_predecessors=True)
-        if np.isfinite(length[np.arange(len(stops) - 1), stops[1:]]).all():
-            break
-        neighbours = min(2 * neighbours, len(kept) - 1)
+    graph = joined(points, neighbour_graph(points, min(neighbours, len(kept) - 1))) ** STEP_POWER
+    _, before = dijkstra(graph, directed=False, indices=stops[:-1], return_predecessors=True)
     rows = [stops[:1]]
     for leg, (start, end) in enumerate(pairwise(stops)):
         rows.append(steps_back(before[leg], int(start), int(end))[1:])
@@ -84,6 +79,29 @@ def neighbour_graph(points: Float[np.ndarray, "n d"], neighbours: int) -> csr_ar
     floor = np.finfo(np.float64).eps * max(float(distance.max()), np.finfo(np.float32).tiny)
     shape = (len(points), len(points))
     return csr_array((np.maximum(distance[edge], floor), (start[edge], other[edge])), shape=shape)
+
+
+def joined(points: Float[np.ndarray, "n d"], graph: csr_array) -> csr_array:
+    """The graph with edges between its parts, so that all of it is one: each part to the particle nearest to it, until none is alone (Boruvka's
+    minimum spanning tree of the parts)."""
+    from scipy.sparse import csr_array
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import KDTree
+
+    while True:
+        count, part = connected_components(graph, directed=False)
+        if count == 1:
+            return graph
+        start, end, length = [], [], []
+        for one in np.argsort(np.bincount(part), kind="stable")[:-1]:  # the largest is reached by the others
+            inside, outside = np.flatnonzero(part == one), np.flatnonzero(part != one)
+            distance, nearest = KDTree(points[outside]).query(points[inside])
+            first = int(distance.argmin())
+            start.append(inside[first])
+            end.append(outside[np.asarray(nearest)[first]])
+            length.append(distance[first])
+        links = np.maximum(length, np.asarray(graph.data).min())  # equal points are a hair apart
+        graph = csr_array(graph + csr_array((links, (start, end)), shape=graph.shape))
 
 
 def steps_back(before: Int[np.ndarray, " n"], start: int, end: int) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.landscape_folder import PARTICLES, Landscape, read_landscape
@@ -112,12 +114,17 @@ class AnalyzeLandscape:
 
 
 def usable_landscape(folder: Path) -> Landscape:
-    """The landscape in a folder; DataProblem for one that tells no particles apart."""
+    """The landscape in a folder; DataProblem for one that tells no particles apart or has latents that are no numbers."""
     landscape = read_landscape(folder)
     if landscape.latents.dimensions == 0:
         raise DataProblem(
             f"the landscape in {folder} has no latent: one map for all",
             "a latent of at least one number",
             "train with --latent 1 or more",
+        )
+    known = np.isfinite(landscape.latents.mean).all(axis=1)
+    if not known.all():
+        raise DataProblem(
+            f"the latent of particle {int(known.argmin()) + 1} in {folder} is no number", "finite latents", "train anew"
         )
     return landscape

@@ -56,7 +56,7 @@ def analysis_outcome(
         nuisance_section(analysis),
     ]
     if job.at:
-        galleries = [Gallery(tiles["particle"], "Chosen particles")]
+        galleries = [Gallery(tiles["particle"])]
         outcome.sections.insert(4, Section("At chosen particles", galleries=galleries))
     return outcome
 
@@ -300,8 +300,11 @@ def path_section(analysis: Analysis, places: list[Place], pictures: Pictures) ->
         "there are many particles. The straight path may leave them, "
         "and what the decoder says there has no image behind it."
     )
-    source = Source("Tenenbaum, de Silva & Langford 2000, geodesic distances in data", "10.1126/science.290.5500.2319")
-    return [Section("Paths", text, figures=figures, sources=(source,))]
+    sources = (
+        Source("Tenenbaum, de Silva & Langford 2000, geodesic distances in data", "10.1126/science.290.5500.2319"),
+        Source("Groisman, Jonckheere & Sapienza, paths that prefer dense data", "10.48550/arXiv.1810.09398"),
+    )
+    return [Section("Paths", text, figures=figures, sources=sources)]
 
 
 def distance_figure(analysis: Analysis) -> Figure:

@@ -22,7 +22,7 @@ def density_section(analysis: Analysis, count: int) -> Section:
     text = (
         "The density is the mean of the particles' posteriors, blurred by Scott's rule: a particle whose place is badly known counts wherever it may be. "
         "Error bars say how it would vary if other particles of the same kind had been imaged.\n\n"
-        "The lower curves are -log of the density relative to its maximum, in units of kT. They are occupancy, what the images hold, not free energy: "
+        "Occupancy is -log of the density relative to its maximum, in units of kT. It is what the images hold, not a free energy: "
         "picking, selection, orientations and the width of the posteriors enter too, and the freezing may have changed what was there."
     )
     figures = []

@@ -52,11 +52,22 @@ def test_noise_inside_a_bend_does_not_tempt_the_path_across(rng):
     assert path.points[7, 1] > 2
 
 
-def test_parts_without_a_link_are_reached_over_more_neighbours(rng):
-    mean = np.concatenate([rng.normal(0, 0.1, (20, 2)), rng.normal(9, 0.1, (20, 2)), rng.normal(5, 0.1, (3, 2))])
+def test_parts_without_a_link_are_joined_at_their_nearest_particles(rng):
+    left, right, between = (rng.normal(x, 0.1, (20, 2)) for x in (0, 9, 5))
+    mean = np.concatenate([left, right, between])
     rows = geodesic_rows(mean, (0, 39), neighbours=2)
     assert rows[0] == 0 and rows[-1] == 39
-    assert set(rows) & {40, 41, 42}  # by the group between, in two steps of half the length
+    links = [(a, b) for a, b in pairwise(rows) if a // 20 != b // 20]
+    for (a, b), (one, other) in zip(links, ((left, between), (between, right)), strict=True):
+        apart = np.linalg.norm(one[:, None] - other, axis=-1).min()
+        assert np.linalg.norm(mean[a] - mean[b]) == pytest.approx(apart)
+
+
+def test_equal_particles_in_plenty_are_joined_too():
+    """More particles in each place than there are neighbours."""
+    mean = np.repeat([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]], 30, axis=0)
+    rows = geodesic_rows(mean, (0, 89), neighbours=3)
+    assert sorted(set(mean[rows, 0])) == [0, 1, 2]
 
 
 def test_stops_are_visited_in_turn_and_equal_particles_are_no_obstacle(rng):
