@@ -50,14 +50,6 @@ def rank_correlation(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> 
     return float((first * second).sum() / np.sqrt(power)) if power > 0 else 0.0
 
 
-def principal_component(latents: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """The coordinate of each latent along the direction in which they spread most. Its sign is chance: made such that the largest weight is positive."""
-    centred = latents - latents.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
-    direction = vectors[:, -1]
-    return centred @ (direction * np.sign(direction[np.abs(direction).argmax()]))
-
-
 def best_coordinate(latents: Float[np.ndarray, "n d"], truth: Float[np.ndarray, " n"]) -> int:
     """The column of the latents that correlates best, by rank, with the truth."""
     return int(np.argmax([abs(rank_correlation(column, truth)) for column in latents.T]))

@@ -14,9 +14,9 @@ from vitreous.heterogeneity.latent_correlation import (
     bootstrap,
     explained_variance,
     foretold,
-    principal_component,
     rank_correlation,
 )
+from vitreous.heterogeneity.latent_maps import principal_components
 from vitreous.heterogeneity.latent_neighbours import (
     NeighbourhoodSimilarity,
     information_imbalance,
@@ -81,7 +81,7 @@ def score_latents(
         "truth_to_latent": information_imbalance(t, z),
         "least_imbalance": information_imbalance(t, t),
         "similarity": neighbourhood_similarity(z, t, neighbourhood_counts(len(sample), FRACTIONS).tolist()),
-        "component": principal_component(latents),
+        "component": principal_components(latents).scores[:, 0],
     }
     if truth.kind == MIXTURE:
         return LatentScores(**measured, **_groups(latents, truth.index[rows], labels, rng, seed))

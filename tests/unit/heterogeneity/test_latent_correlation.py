@@ -16,9 +16,9 @@ from vitreous.heterogeneity.latent_correlation import (
     bootstrap,
     explained_variance,
     foretold,
-    principal_component,
     rank_correlation,
 )
+from vitreous.heterogeneity.latent_maps import principal_components
 from vitreous.reference import landscape_scores as definition
 
 
@@ -38,7 +38,7 @@ def test_monotone_functions_change_no_ranks(rng):
 def test_the_first_component_is_the_widest_direction(rng):
     angle = rng.uniform(-1, 1, 400)
     latents = np.outer(angle, [3.0, -4.0, 0]) + rng.normal(0, 0.1, (400, 3)) + 7
-    component = principal_component(latents)
+    component = principal_components(latents).scores[:, 0]
     assert abs(np.corrcoef(component, angle)[0, 1]) > 0.99
     assert component.mean() == pytest.approx(0, abs=1e-9) and np.ptp(component) == pytest.approx(10, rel=0.05)
     assert rank_correlation(component, angle) < 0  # its largest weight, on the second coordinate, is positive
