@@ -10,9 +10,12 @@ import pytest
 from vitreous.alignment.assignment import Assignment
 from vitreous.alignment.classification import Classification
 from vitreous.geometry.rotations import euler_from_matrix, random_rotations
+from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.io.mrc_stack import write_stack, write_volume
-from vitreous.io.particles import write_particles
+from vitreous.io.particles import read_particles, write_particles
 from vitreous.jobs.classify2d_tables import PARTICLES, assigned_particles, classes_of, write_classes
+from vitreous.jobs.landscape_folder import write_landscape
 from vitreous.jobs.stack_names import lasting_names
 from vitreous.model.optics import CtfParameters, OpticsGroup
 from vitreous.model.particles import ImageName, LoadedImages, Particles
@@ -191,3 +194,58 @@ def class_files(tmp_path_factory, blob_files, blob_particles, classification, ag
     named = lasting_names(blob_particles, blob_files / "particles.star", folder)
     write_particles(folder / PARTICLES, assigned_particles(named, classification.assignment, agreement))
     return folder
+
+
+def horseshoe_latents(count: int) -> np.ndarray:
+    """Latents [n, 2] along three quarters of a ring of radius 2, a little scattered."""
+    rng = np.random.default_rng(5)
+    angle = rng.uniform(-0.75 * np.pi, 0.75 * np.pi, count)
+    return np.stack([2 * np.cos(angle), 2 * np.sin(angle)], axis=-1) + rng.normal(0, 0.1, (count, 2))
+
+
+def part_of_blobs(x: float, y: float) -> np.ndarray:
+    """A blob [z, y, x] of 16 voxels an edge."""
+    axis = np.arange(16) - 8
+    zz, yy, xx = np.meshgrid(axis, axis, axis, indexing="ij")
+    return np.exp(-(zz**2 + (yy - y) ** 2 + (xx - x) ** 2) / (2 * 1.6**2)).astype(np.float32)
+
+
+def write_blob_landscape(folder: Path, source: Path, particles: Particles, latents: Latents) -> Path:
+    """The folder of a finished training in which each coordinate of the latent moves a blob."""
+    parts = [
+        part_of_blobs(0, 0) + part_of_blobs(-3, 0) + part_of_blobs(0, -3),
+        part_of_blobs(4, 1) - part_of_blobs(3, 3),
+        part_of_blobs(1, 4) - part_of_blobs(-2, 3),
+    ]
+    maps = (
+        np.stack(parts[: latents.dimensions + 1])
+        * np.array([1, 0.3, 0.3], np.float32)[: latents.dimensions + 1, None, None, None]
+    )
+    folder.mkdir(parents=True)
+    write_landscape(folder, particles, latents, SubspaceDecoder(maps, 2 * PIXEL_SIZE, 8.0), source=source)
+    (folder / "result.json").write_text("{}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def blob_landscape():
+    """The function that writes a small landscape."""
+    return write_blob_landscape
+
+
+@pytest.fixture(scope="session")
+def horseshoe():
+    """The function that draws latents along three quarters of a ring."""
+    return horseshoe_latents
+
+
+@pytest.fixture(scope="session")
+def landscape_folder(tmp_path_factory, blob_files) -> Path:
+    """The landscape of the first 300 blob particles, with latents along three quarters of a ring. Not to be modified."""
+    source = blob_files / "particles.star"
+    particles = read_particles(source, load_images=False).rows(np.arange(300))
+    mean = horseshoe_latents(300).astype(np.float32)
+    covariance = np.broadcast_to(0.04 * np.eye(2, dtype=np.float32), (300, 2, 2)).copy()
+    return write_blob_landscape(
+        tmp_path_factory.mktemp("landscape") / "trained", source, particles, Latents(mean, covariance)
+    )

@@ -137,16 +137,28 @@ COMMANDS = (
         "vitreous subtract particles.star --map map.mrc --mask part.mrc --out subtracted",
     ),
     Command(
-        ("landscape", "images"),
-        "landscape_images",
-        "Learn pictures as a function of a latent from particles without poses (spatial-VAE)",
-        "vitreous landscape images particles.star --latent 1 --epochs 3 --turns 24 --out images",
-    ),
-    Command(
         ("landscape", "train"),
         "landscape_train",
         "Learn a map as a function of a latent, and the latent of each particle",
         "vitreous landscape train particles.star --latent 2 --epochs 3 --width 32 --out landscape",
+    ),
+    Command(
+        ("landscape", "analyze"),
+        "landscape_analyze",
+        "Show where the particles of a landscape lie, and the maps there, with movies",
+        "vitreous landscape analyze trained --clusters 4 --out analysis",
+    ),
+    Command(
+        ("landscape", "filter"),
+        "landscape_filter",
+        "Keep the particles of a part of a landscape: clusters, a polygon, a range",
+        "vitreous landscape filter trained --range 1 -0.5 2 --out part",
+    ),
+    Command(
+        ("landscape", "images"),
+        "landscape_images",
+        "Learn pictures as a function of a latent from particles without poses (spatial-VAE)",
+        "vitreous landscape images particles.star --latent 1 --epochs 3 --turns 24 --out images",
     ),
     Command(
         ("landscape", "score"),

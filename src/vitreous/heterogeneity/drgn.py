@@ -22,7 +22,7 @@ from vitreous.geometry.rotations import matrix_from_rotation_vector
 from vitreous.heterogeneity.coordinate_network import NetworkWeights, network_values
 from vitreous.heterogeneity.gaussian_kl import kl_to_standard_normal
 from vitreous.heterogeneity.latent_encoder import EncoderWeights, encode
-from vitreous.reconstruction.projection import FourierVolume, values_at
+from vitreous.reconstruction.projection import PADDING, FourierVolume, values_at
 
 if TYPE_CHECKING:
     from jaxtyping import Float
@@ -92,13 +92,18 @@ def gains(
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
     """For each particle: the log-likelihood beyond that of the consensus, at the drawn latent; and the KL divergence. Nat."""
     mean, log_deviation = posterior(weights, rows, batch)
-    latent = mean + namespace(mean).exp(log_deviation) * batch.eps
-    image = Image(batch.values, batch.transfer, batch.basis, latent, rows.pose)
+    images = images_of(mean, log_deviation, rows, batch)
 
     def gain(one: Image) -> Array:
         return image_gain(weights.decoder, one, batch.plane, batch.scale, consensus)
 
-    return over_images(gain, image), kl_to_standard_normal(mean, log_deviation)
+    return over_images(gain, images), kl_to_standard_normal(mean, log_deviation)
+
+
+def images_of(mean: Array, log_deviation: Array, rows: Rows, batch: Batch) -> Image:
+    """The images of a batch with latents drawn from their posterior: `z = mean + deviation eps`, which can be differentiated by both."""
+    latent = mean + namespace(mean).exp(log_deviation) * batch.eps
+    return Image(batch.values, batch.transfer, batch.basis, latent, rows.pose)
 
 
 def image_gain(
@@ -128,7 +133,7 @@ def over_images(function: Callable[[Any], Array], images: Any) -> Array:
     """The function's value for each image; images are a named tuple of arrays with a leading axis, `values` among them.
 
     On a CPU one image follows the other, and what the network computed of it is computed again for its gradient: the units of one image stay in
-    the cache, which saves more than the second computation costs (half of the time of a step). Other devices see all images at once.
+    the cache, which saves more than the second computation costs. Other devices see all images at once.
     """
     if namespace(images.values) is np:
         return np.array(
@@ -148,10 +153,73 @@ def loss(
     weights: Weights, rows: Rows, batch: Batch, consensus: FourierVolume, beta: float = 1.0
 ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
     """`mean(beta KL - gain)` over the particles of the batch that count, which training makes small; and the means of gain and KL."""
-    gain, divergence = gains(weights, rows, batch, consensus)
+    mean, log_deviation = posterior(weights, rows, batch)
     share = batch.weight / batch.weight.sum()
-    gain, divergence = (share * gain).sum(), (share * divergence).sum()
+    images = images_of(mean, log_deviation, rows, batch)
+    gain = weighted_gain(weights.decoder, images, share, batch.plane, batch.scale, consensus)
+    divergence = (share * kl_to_standard_normal(mean, log_deviation)).sum()
     return beta * divergence - gain, (gain, divergence)
+
+
+def weighted_gain(
+    decoder: NetworkWeights,
+    images: Image,
+    share: Float[Array, " b"],
+    plane: Float[Array, "p 2"],
+    scale: Float[Array, " p"],
+    consensus: FourierVolume,
+) -> Float[Array, ""]:
+    """`sum_i share_i gain_i`.
+
+    On a CPU its gradient is made image by image along with the value, and added up: all units of one image stay in the cache, none are kept
+    until all images are done and none computed twice. That halves the time of a step. Other devices see all images at once.
+    """
+    if namespace(images.values) is not np:
+        import jax
+
+        if jax.default_backend() == "cpu":
+            return _summed_gain(decoder, images, share, plane, scale, consensus.data)
+    gain = over_images(lambda one: image_gain(decoder, one, plane, scale, consensus), images)
+    return (share * gain).sum()
+
+
+def _summed_gain(decoder: NetworkWeights, images: Image, *constants: Array) -> Float[Array, ""]:
+    import jax
+
+    summed = jax.custom_vjp(lambda *arguments: _gain_and_slopes(*arguments)[0])
+    summed.defvjp(_gain_and_slopes, _scaled_slopes)
+    return summed(decoder, images, *constants)
+
+
+def _gain_and_slopes(
+    decoder: NetworkWeights, images: Image, share: Array, plane: Array, scale: Array, data: Array
+) -> tuple[Array, tuple[Any, ...]]:
+    """The sum and its gradients by the decoder and by what belongs to each image; the data have none."""
+    import jax
+
+    consensus = FourierVolume(data, (data.shape[0] - 3) // PADDING, PADDING)
+
+    def add(total: Any, item: tuple[Image, Array]) -> tuple[Any, tuple[Array, Any]]:
+        image, weight = item
+
+        def gain(decoder: NetworkWeights, latent: Array, pose: Array) -> Array:
+            return weight * image_gain(decoder, image._replace(latent=latent, pose=pose), plane, scale, consensus)
+
+        value, (slope, *own) = jax.value_and_grad(gain, argnums=(0, 1, 2))(decoder, image.latent, image.pose)
+        return jax.tree.map(jax.numpy.add, total, slope), (value, tuple(own))
+
+    nothing = jax.tree.map(jax.numpy.zeros_like, decoder)
+    total, (values, own) = jax.lax.scan(add, nothing, (images, share))
+    return values.sum(), (total, own, images, (share, plane, scale, data))
+
+
+def _scaled_slopes(saved: tuple[Any, ...], by: Array) -> tuple[Any, ...]:
+    import jax
+
+    total, (latent, pose), images, constants = saved
+    total, latent, pose = jax.tree.map(lambda slope: by * slope, (total, latent, pose))
+    zeros = jax.tree.map(jax.numpy.zeros_like, (images, constants))
+    return total, zeros[0]._replace(latent=latent, pose=pose), *zeros[1]
 
 
 def squared(values: Array) -> Array:

@@ -16,7 +16,7 @@ Particles come from a SliceSource, a few hundred at a time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -137,11 +137,15 @@ def fit_subspace(
     fitting = Fitting(source, halves, consensus.shape[0], settings, workers or LocalWorkers())
     state = start or first_state(fitting)
     while state.iteration < settings.iterations:
-        state = one_iteration(fitting, state)
+        moments = expectations(fitting, state, fitting.ball(settings.radius_of(state.iteration)))
+        state = replace(state, maps=np.zeros(0))  # those are not needed while the new ones are made
+        state = maximised(fitting, state, moments)
         progress(state.iteration, settings.iterations + 1)
         if keep is not None:
             keep(state)
-    maps = whole_set(fitting, state)
+    moments = expectations(fitting, state, fitting.ball(settings.radius))
+    state = replace(state, maps=np.zeros(0))
+    maps = whole_set(fitting, state, moments)
     progress(settings.iterations + 1, settings.iterations + 1)
     if maps.shape[-1] < consensus.shape[0]:
         maps, _ = fourier_pad(maps, consensus.shape, 3)
@@ -161,23 +165,26 @@ def first_state(fitting: Fitting) -> SubspaceState:
         mean = rng.normal(size=(len(rows), settings.components)).astype(np.float32)
         nothing = np.zeros((len(rows), settings.components, settings.components), np.float32)
         maps.append(fitting.updated(rows, Moments(mean, nothing, np.zeros(len(rows))), ball, ratio))
-    return SubspaceState(0, ordered(np.stack(maps)), ratio, np.zeros_like(ratio))
+    return SubspaceState(0, ordered(*maps), ratio, np.zeros_like(ratio))
 
 
-def one_iteration(fitting: Fitting, state: SubspaceState) -> SubspaceState:
-    """One E-step and one M-step of each half."""
-    settings = fitting.settings
-    ball = fitting.ball(settings.radius_of(state.iteration))
-    ratio = regularised(state, settings, ball)
-    maps, evidence = [], 0.0
-    for half, rows in zip(state.maps, fitting.halves, strict=True):
-        moments = expectation(fitting.source, rows, ball, on_box(half, ball.box), fitting.scale(ball), fitting.workers)
-        evidence += float(moments.gain.sum())
-        maps.append(fitting.updated(rows, moments, ball, ratio))
-    both = ordered(np.stack(maps))
+def expectations(fitting: Fitting, state: SubspaceState, ball: FourierBall) -> list[Moments]:
+    """The E-step of each half, with its own maps."""
+    return [
+        expectation(fitting.source, rows, ball, on_box(half, ball.box), fitting.scale(ball), fitting.workers)
+        for half, rows in zip(state.maps, fitting.halves, strict=True)
+    ]
+
+
+def maximised(fitting: Fitting, state: SubspaceState, moments: list[Moments]) -> SubspaceState:
+    """The M-step of each half, and what the halves agree on."""
+    ball = fitting.ball(fitting.settings.radius_of(state.iteration))
+    ratio = regularised(state, fitting.settings, ball)
+    maps = [fitting.updated(rows, part, ball, ratio) for part, rows in zip(moments, fitting.halves, strict=True)]
+    both = ordered(*maps)
     fsc = correlations(both)
     known = np.array([noise_to_signal(curve) for curve in fsc])
-    mean = evidence / sum(len(rows) for rows in fitting.halves)
+    mean = float(np.concatenate([part.gain for part in moments]).mean())
     return SubspaceState(state.iteration + 1, both, known, fsc, (*state.log_evidence, mean))
 
 
@@ -190,16 +197,12 @@ def regularised(state: SubspaceState, settings: SubspaceSettings, ball: FourierB
     return np.pad(known, ((0, 0), (0, missing)), mode="edge")[:, : ball.shells]
 
 
-def whole_set(fitting: Fitting, state: SubspaceState) -> np.ndarray:
-    """The eigenvolumes [k, z, y, x] of both halves together, orthogonal, the largest variance first."""
+def whole_set(fitting: Fitting, state: SubspaceState, moments: list[Moments]) -> np.ndarray:
+    """The eigenvolumes [k, z, y, x] of both halves together, orthogonal, the largest variance first; `moments` of each half by its own maps."""
     ball = fitting.ball(fitting.settings.radius)
-    parts = [
-        expectation(fitting.source, rows, ball, on_box(half, ball.box), fitting.scale(ball), fitting.workers)
-        for half, rows in zip(state.maps, fitting.halves, strict=True)
-    ]
     rows = np.concatenate(fitting.halves)
     ratio = regularised(state, fitting.settings, ball) / 2  # twice the particles: half the noise
-    return orthogonal(fitting.updated(rows, Moments.of(parts), ball, ratio))
+    return orthogonal(fitting.updated(rows, Moments.of(moments), ball, ratio))
 
 
 def encode_subspace(
@@ -233,15 +236,17 @@ def on_box(maps: np.ndarray, box: int) -> np.ndarray:
     return np.stack([resample(volume, (box,) * 3, 3)[0] for volume in maps]).astype(np.float32)
 
 
-def ordered(maps: np.ndarray) -> np.ndarray:
-    """Both halves' maps [2, k, z, y, x] with orthogonal bases: each half by itself, then the second turned onto the first.
+def ordered(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """The maps of two halves [k, z, y, x] as [2, k, z, y, x] with orthogonal bases: each half by itself, then the second turned onto the first.
 
     A turn of the basis turns the latents with it, whose prior stays the same.
     """
-    first, second = (orthogonal(half) for half in maps)
-    overlap = first.reshape(len(first), -1) @ second.reshape(len(second), -1).T
-    left, _, right = np.linalg.svd(overlap.astype(np.float64))
-    return np.stack([first, np.tensordot((left @ right).astype(np.float32), second, axes=1)])
+    both = np.empty((2, *first.shape), np.float32)
+    both[0], both[1] = orthogonal(first), orthogonal(second)
+    flat = both.reshape(2, len(first), -1)
+    left, _, right = np.linalg.svd((flat[0] @ flat[1].T).astype(np.float64))
+    flat[1] = (left @ right).astype(np.float32) @ flat[1]
+    return both
 
 
 def orthogonal(maps: np.ndarray) -> np.ndarray:

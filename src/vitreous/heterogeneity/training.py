@@ -20,7 +20,7 @@ from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at
 from vitreous.heterogeneity.particle_slices import ParticleSlices
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource
-from vitreous.reconstruction.projection import FourierVolume
+from vitreous.reconstruction.projection import PADDING, FourierVolume
 
 # (fraction of the epochs from which it holds, fraction of the final radius): coarse first, because a latent that orders the coarse differences
 # is found before the fine ones can be fitted; and coarse rings have few pixels.
@@ -234,7 +234,7 @@ def _stepping(rate: float, beta: float) -> Callable[..., Any]:
     optimiser = optax.adam(rate)
 
     def step(weights: Weights, state: Any, rows: Rows, batch: Batch, consensus: Any, listens: Any) -> Any:
-        volume = FourierVolume(consensus, (consensus.shape[0] - 3) // 2, 2)
+        volume = FourierVolume(consensus, (consensus.shape[0] - 3) // PADDING, PADDING)
         bound = partial(drgn.loss, batch=batch, consensus=volume, beta=beta)
         (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
         fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn

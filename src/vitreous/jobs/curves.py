@@ -152,11 +152,12 @@ def scatter_plot(
     same_scale: bool = False,
     thresholds: Sequence[Threshold] = (),
     markers: Sequence[Marker] = (),
+    paths: Sequence[Series] = (),
 ) -> str:
     """SVG of points in groups, told apart by the shape of their marks as well as by colour; later groups lie on top.
 
-    Limits default to the data with error bars, the thresholds and some room. With `same_scale` both axes have one scale, so that
-    distances and directions are true. Raises DataProblem without a finite point.
+    Limits default to the data with error bars, the thresholds and some room. `paths` are lines over the points, in no legend. With
+    `same_scale` both axes have one scale, so that distances and directions are true. Raises DataProblem without a finite point.
 
     >>> group = Points("kept", [1.0, 2.0], [4.1, 3.9], names=["a.mrc", "b.mrc"])
     >>> svg = scatter_plot([group], x_label="defocus (µm)", y_label="resolution (Å)", title="Defocus and resolution")
@@ -177,6 +178,8 @@ def scatter_plot(
         plot.level(level)
     for index, group in enumerate(groups):
         plot.points(group, index if group.colour is None else group.colour)
+    for index, path in enumerate(paths, start=len(groups)):
+        plot.curve(path, index if path.colour is None else path.colour)
     for marker in markers:
         plot.marker(marker)
     plot.legend([(g.label, index if g.colour is None else g.colour, g.mark) for index, g in enumerate(groups)])
@@ -215,6 +218,46 @@ def histogram(
     plot.bars(edges, counts)
     for level in thresholds:
         plot.level(level)
+    return plot.svg()
+
+
+def heat_map(
+    values: np.ndarray,
+    x_limits: tuple[float, float],
+    y_limits: tuple[float, float],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    description: str = "",
+    colour_label: str,
+    markers: Sequence[Marker] = (),
+    paths: Sequence[Series] = (),
+) -> str:
+    """SVG of `values` [y, x], the means of equal cells between the limits, in colours from 0 to a round number above the largest. NaN is
+    transparent. Lines of `paths` and rings of `markers` lie on top."""
+    from vitreous.jobs.pictures import data_uri, png_bytes
+
+    known = np.isfinite(values)
+    if not known.any():
+        raise DataProblem(f"no finite value for the map '{title}'", "at least one")
+    high = _round_up(max(float(values[known].max()), 1e-12))
+    plot = _Plot(Axes(x_label, y_label, title, description, x_limits, y_limits), [], [])
+    pixels = np.zeros((*values.shape, 4), np.uint8)
+    pixels[..., :3] = colours(np.where(known, values, 0) / high)
+    pixels[..., 3] = 255 * known
+    width, height = plot.right - plot.left, plot.bottom - plot.top
+    picture = data_uri(png_bytes(pixels[::-1]))
+    plot.parts.insert(
+        len(plot.x_ticks) + len(plot.y_ticks),  # over the grid, under the axes
+        element("image", href=picture, x=plot.left, y=plot.top, width=width, height=height, preserveAspectRatio="none"),
+    )
+    for index, path in enumerate(paths):
+        plot.curve(path, index if path.colour is None else path.colour)
+    for marker in markers:
+        plot.marker(marker)
+    plot.parts += _colour_bar(plot.left + 40, plot.height + 8, width - 80, high, colour_label)
+    plot.height += 56
     return plot.svg()
 
 

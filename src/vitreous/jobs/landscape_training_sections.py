@@ -176,9 +176,7 @@ def training_section(baseline: Baseline, trained: Trained | None) -> Section:
         )
         return Section(
             "The fit",
-            figures=[
-                Figure("Log evidence beyond the one map of all particles, in each iteration.", svg=svg, wide=True)
-            ],
+            figures=[Figure("Log evidence beyond the one map of all particles, in each iteration.", svg=svg)],
         )
     epochs = np.arange(1, len(trained.history) + 1)
     series = [
@@ -191,7 +189,7 @@ def training_section(baseline: Baseline, trained: Trained | None) -> Section:
     return Section(
         "The training",
         TRAINING_TEXT,
-        figures=[Figure("Loss = KL divergence - gain, mean over the particles of an epoch.", svg=svg, wide=True)],
+        figures=[Figure("Loss = KL divergence - gain, mean over the particles of an epoch.", svg=svg)],
     )
 
 

@@ -54,9 +54,9 @@ def slices_picture(volume: np.ndarray, *, size: int = 240) -> bytes:
     slices = [volume[middle], volume[:, middle], volume[:, :, middle]]
     projections = [volume.sum(axis=0), volume.sum(axis=1), volume.sum(axis=2)]
     panels = [
-        _grey_panel(image, limits, size)
+        grey_panel(image, limits, size)
         for row in (slices, projections)
-        for limits in [_grey_limits(row)]
+        for limits in [grey_limits(row)]
         for image in row
     ]
     return _png(sheet_of(panels, columns=3))
@@ -70,10 +70,10 @@ def image_gallery(
     """
     if len(images) == 0:
         raise DataProblem("no images for a gallery", "at least one")
-    shared = _grey_limits(images) if same_scale else None
+    shared = grey_limits(images) if same_scale else None
     return _png(
         sheet_of(
-            [_grey_panel(image, shared or _grey_limits([image]), size) for image in images],
+            [grey_panel(image, shared or grey_limits([image]), size) for image in images],
             columns=min(columns, len(images)),
         )
     )
@@ -81,7 +81,7 @@ def image_gallery(
 
 def grey_picture(image: np.ndarray, *, size: int = 128) -> bytes:
     """PNG of one image [y, x], `size` pixels a side, its grey scale from its 0.2 to its 99.8 percentile."""
-    return _png(_grey_panel(image, _grey_limits([image]), size)[..., 0])
+    return _png(grey_panel(image, grey_limits([image]), size)[..., 0])
 
 
 def data_uri(png: bytes) -> str:
@@ -94,7 +94,7 @@ def png_bytes(pixels: np.ndarray) -> bytes:
     return _png(pixels)
 
 
-def _grey_limits(images: Sequence[np.ndarray] | np.ndarray) -> tuple[float, float]:
+def grey_limits(images: Sequence[np.ndarray] | np.ndarray) -> tuple[float, float]:
     """Robust black and white points of some images; constant images get a range of their own."""
     values = np.concatenate([np.asarray(image).ravel() for image in images])
     values = values[np.isfinite(values)][:: max(1, values.size // 200_000)]
@@ -104,7 +104,7 @@ def _grey_limits(images: Sequence[np.ndarray] | np.ndarray) -> tuple[float, floa
     return (black, white) if white > black else (black - 0.5, black + 0.5)
 
 
-def _grey_panel(image: np.ndarray, limits: tuple[float, float], size: int) -> np.ndarray:
+def grey_panel(image: np.ndarray, limits: tuple[float, float], size: int) -> np.ndarray:
     """One grey image enlarged or reduced to `size` pixels a side, y upwards, with opacity 1: uint8 [size, size, 4]."""
     from PIL import Image
 

@@ -22,9 +22,10 @@ from vitreous.model.volume import Volume
 
 
 @pytest.fixture
-def folder(blob_files, ring_micrograph, tmp_path, monkeypatch):
-    """A working folder with particles.star, map.mrc, two half maps, a mask of one part, a micrograph and micrographs.star with its image, in which the
-    examples run."""
+def folder(blob_files, ring_micrograph, landscape_folder, tmp_path, monkeypatch):
+    """A working folder with particles.star, map.mrc, two half maps, a mask of one part, a micrograph and micrographs.star with its image, and the folder
+    of a trained landscape, in which the examples run."""
+    (tmp_path / "trained").symlink_to(landscape_folder)
     for name in ("p.mrcs", "particles.star", "map.mrc"):
         (tmp_path / name).symlink_to(blob_files / name)
     truth = read_volume(blob_files / "map.mrc")
@@ -60,6 +61,7 @@ LONG = {
     "classify2d",
     "select",
     "refine",
+    "landscape analyze",
     "landscape score",
 }  # these examples have tests of their own
 

@@ -78,6 +78,23 @@ def test_jax_computes_the_same_loss(batch, weights):
     np.testing.assert_allclose([float(p) for p in found_parts], [float(p) for p in parts], rtol=1e-4)
 
 
+@pytest.mark.parametrize("with_poses", [False, True])
+def test_the_gradient_made_image_by_image_is_that_of_the_sum(batch, weights, with_poses):
+    jax = pytest.importorskip("jax")
+    arrays = jax.tree.map(jax.numpy.asarray, batch._replace(weight=np.array([1, 1, 0, 1, 1], np.float32)))
+    pose = np.random.default_rng(1).normal(0, 0.05, (COUNT, 5)).astype(np.float32) if with_poses else None
+
+    def plain(weights, rows):
+        gain, divergence = drgn.gains(weights, rows, arrays, CONSENSUS)
+        return (arrays.weight * (2.0 * divergence - gain)).sum() / 4
+
+    rows = Rows(pose=pose)
+    expected = jax.grad(plain, argnums=(0, 1))(weights, rows)
+    found = jax.grad(lambda w, r: drgn.loss(w, r, arrays, CONSENSUS, 2.0)[0], argnums=(0, 1))(weights, rows)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4 * float(abs(other).max()))
+
+
 def test_particles_of_weight_0_count_nothing(batch, weights):
     weight = np.array([1, 1, 1, 0, 0], np.float32)
     some = Batch(*(part[:3] if len(part) == COUNT else part for part in batch))

@@ -213,7 +213,7 @@ def test_bases_are_turned_onto_each_other():
     rng = np.random.default_rng(1)
     maps = rng.normal(size=(3, 8, 8, 8)).astype(np.float32) * np.array([3, 2, 1], np.float32)[:, None, None, None]
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0].astype(np.float32)
-    both = ordered(np.stack([maps, np.tensordot(turn, maps, axes=1)]))
+    both = ordered(maps, np.tensordot(turn, maps, axes=1))
     np.testing.assert_allclose(both[0], both[1], atol=1e-4)
     flat, before = orthogonal(maps).reshape(3, -1), maps.reshape(3, -1)
     np.testing.assert_allclose(flat.T @ flat, before.T @ before, atol=1e-4 * (before**2).sum(axis=0).max())
