@@ -71,8 +71,7 @@ def dask_workers(cluster: str, workers: int | None = None) -> Iterator[DaskWorke
 
     with ExitStack() as stack:
         if cluster == "local":
-            place = stack.enter_context(_local(workers))
-            stack.callback(_let_start, place)
+            place = stack.enter_context(_local_place(workers))
             client = stack.enter_context(Client(place, set_as_default=False))
             _wait_for(client, workers or available_cores(), cluster)
         elif cluster == "slurm":
@@ -187,6 +186,21 @@ def _local(workers: int | None) -> Any:
     }
     with _children_deaf_to_interruptions(), dask_config.set(CONFIGURATION):
         return LocalCluster(**options)
+
+
+@contextmanager
+def _local_place(workers: int | None) -> Iterator[Any]:
+    """Processes on this machine, ended with the block."""
+    place = _local(workers)
+    try:
+        yield place
+    finally:
+        _let_start(place)
+        try:
+            place.close()
+        except AssertionError:  # Dask began to start one after all, in place of one that died just now
+            _let_start(place)
+            place.close()
 
 
 def _let_start(place: Any) -> None:
