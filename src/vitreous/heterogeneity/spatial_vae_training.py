@@ -17,6 +17,7 @@ from vitreous.heterogeneity.coordinate_network import NetworkSettings, draw_netw
 from vitreous.heterogeneity.latent_encoder import draw_encoder
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.particle_slices import ParticleSlices
+from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.slice_source import SliceSource
 from vitreous.heterogeneity.spatial_vae import ImagePlane, SpatialBatch, SpatialWeights, picture, posterior
 from vitreous.heterogeneity.spatial_vae_turns import (
@@ -70,7 +71,7 @@ class SpatialSettings:
 
     def radius_of(self, epoch: int) -> float:
         """Radius of the rings that epoch `epoch` (from 0) looks at."""
-        return self.radius * next(part for start, part in reversed(OPENING) if epoch >= start * self.epochs)
+        return self.radius * opened(OPENING, epoch, self.epochs)
 
 
 @dataclass(frozen=True)

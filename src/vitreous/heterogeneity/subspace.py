@@ -28,6 +28,7 @@ from vitreous.fourier.shells import shell_sum
 from vitreous.fourier.transforms import forward, fourier_crop, fourier_pad
 from vitreous.heterogeneity.fourier_ball import FourierBall, fourier_ball, working_box
 from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.slice_source import SliceSource
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.heterogeneity.subspace_steps import Moments, expectation, maximisation
@@ -58,8 +59,7 @@ class SubspaceSettings:
 
     def radius_of(self, iteration: int) -> float:
         """Radius of the rings that an iteration (from 0) looks at."""
-        part = next(part for start, part in reversed(OPENING) if iteration >= start * self.iterations)
-        return min(self.radius, max(COARSEST, part * self.radius))
+        return min(self.radius, max(COARSEST, opened(OPENING, iteration, self.iterations) * self.radius))
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from vitreous.heterogeneity.latent_encoder import draw_encoder
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at
 from vitreous.heterogeneity.particle_slices import ParticleSlices
+from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource
 from vitreous.reconstruction.projection import PADDING, FourierVolume
@@ -59,7 +60,7 @@ class TrainingSettings:
 
     def radius_of(self, epoch: int) -> float:
         """Radius of the rings that epoch `epoch` (from 0) looks at."""
-        return self.radius * next(part for start, part in reversed(OPENING) if epoch >= start * self.epochs)
+        return self.radius * opened(OPENING, epoch, self.epochs)
 
 
 @dataclass(frozen=True)

@@ -69,13 +69,13 @@ class _PlainUnpickler(pickle.Unpickler):
             raise DataProblem(
                 f"{self._path} asks for {module}.{name}", "numbers, text, containers and numerical arrays alone"
             )
-        return _Maker(make)
+        return SealedFunction(make)
 
     def persistent_load(self, pid: Any) -> Any:
         raise DataProblem(f"{self._path} refers to objects outside itself", "a pickle that holds its values")
 
 
-class _Maker:
+class SealedFunction:
     """A function as an unpickler calls it, which a file cannot change."""
 
     __slots__ = ("_make",)
@@ -175,7 +175,7 @@ def _finished(value: Any, done: dict[int, tuple[Any, Any]] | None = None, depth:
         return value.value
     if isinstance(value, _Dtype):
         return value.dtype()
-    if isinstance(value, _Maker):
+    if isinstance(value, SealedFunction):
         raise ValueError("a function in place of a value")
     if not isinstance(value, dict | list | tuple | set | frozenset):
         return value

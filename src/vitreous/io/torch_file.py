@@ -19,6 +19,7 @@ import numpy as np
 
 from vitreous.errors import DataProblem, FormatProblem
 from vitreous.io.files import require_file
+from vitreous.io.plain_pickle import SealedFunction
 
 STORAGES = {
     "DoubleStorage": "f8",
@@ -83,28 +84,13 @@ class _Unpickler(pickle.Unpickler):
             return _Kind(STORAGES[name], name)
         if (module, name) not in _MAKERS:
             raise DataProblem(f"{self._path} asks for {module}.{name}", "arrays and containers alone")
-        return _Maker(_MAKERS[(module, name)])
+        return SealedFunction(_MAKERS[(module, name)])
 
     def persistent_load(self, pid: Any) -> Any:
         word, kind, key, _, count = pid
         if word != "storage" or not isinstance(kind, _Kind) or not isinstance(key, str) or not isinstance(count, int):
             raise ValueError("bytes of an unknown kind")
         return _Storage(kind, key, count)
-
-
-class _Maker:
-    """A class as an unpickler calls it, which a file cannot change."""
-
-    __slots__ = ("_make",)
-
-    def __init__(self, make: Callable[..., Any]):
-        self._make = make
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._make(*arguments)
-
-    def __setstate__(self, state: Any) -> None:
-        raise ValueError("a class with a state")
 
 
 @dataclass(frozen=True)

@@ -151,4 +151,4 @@ def training_section(state: SpatialState) -> Section:
     series = [Series(label, epochs, [getattr(record, key) for record in state.history]) for label, key in parts]
     svg = line_plot(series, x_label="epoch", y_label="nat a particle", title="Loss, gain and divergences in each epoch")
     caption = "Loss = cost of latents + cost of turns and origins - gain, mean over the particles of an epoch."
-    return Section("The training", TRAINING_TEXT, figures=[Figure(caption, svg=svg, wide=True)])
+    return Section("The training", TRAINING_TEXT, figures=[Figure(caption, svg=svg)])
