@@ -15,7 +15,7 @@ import pytest
 from tests.unit.heterogeneity.moving_particle import PIXEL_SIZE, moving_particles
 
 from vitreous.engine.checkpoint import load_state
-from vitreous.heterogeneity.training import TrainingState
+from vitreous.heterogeneity.drgn_training import TrainingState
 from vitreous.io.mrc_stack import write_stack
 from vitreous.io.particles import write_particles
 from vitreous.jobs.folder import run_job

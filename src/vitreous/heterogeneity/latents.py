@@ -11,9 +11,9 @@ from vitreous.errors import DataProblem
 
 @dataclass(frozen=True)
 class Latents:
-    """The posterior of each particle's latent, a Gaussian: `mean` [n, d] and `covariance` [n, d, d], float32, in the units of the prior.
+    """The posterior of each particle's latent, a Gaussian: `mean` [n, d] and `covariance` [n, d, d], float32.
 
-    A particle of which its image tells nothing has mean 0 and covariance 1, those of the prior.
+    A particle of which its image tells nothing has mean 0 and the covariance of the prior: 1, unless the latents are `scaled`.
     """
 
     mean: np.ndarray
@@ -38,6 +38,19 @@ class Latents:
     def deviation(self) -> np.ndarray:
         """The standard deviation of each coordinate [n, d]."""
         return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
+
+    @staticmethod
+    def independent(mean: np.ndarray, log_deviation: np.ndarray) -> Latents:
+        """Posteriors whose coordinates are independent, of means and log standard deviations [n, d]."""
+        covariance = np.zeros((*mean.shape, mean.shape[1]), np.float32)
+        diagonal = np.arange(mean.shape[1])
+        covariance[:, diagonal, diagonal] = np.exp(2 * log_deviation)
+        return Latents(np.ascontiguousarray(mean), covariance)
+
+    def scaled(self, by: np.ndarray) -> Latents:
+        """Coordinate j times `by[j]`, the prior too."""
+        by = np.asarray(by, np.float32)
+        return Latents(self.mean * by, self.covariance * np.outer(by, by))
 
     def rows(self, selection: np.ndarray | slice) -> Latents:
         """Those of the selected particles."""

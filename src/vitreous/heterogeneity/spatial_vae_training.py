@@ -16,6 +16,17 @@ from vitreous.heterogeneity import spatial_vae
 from vitreous.heterogeneity.coordinate_network import NetworkSettings, draw_network
 from vitreous.heterogeneity.latent_encoder import draw_encoder
 from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.network_training import (
+    OPENING,
+    batches,
+    changes,
+    falling_adam,
+    filled_up,
+    leaves,
+    like,
+    refuse_loss,
+    train_epochs,
+)
 from vitreous.heterogeneity.particle_slices import ParticleSlices
 from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.slice_source import SliceSource
@@ -31,7 +42,6 @@ from vitreous.heterogeneity.spatial_vae_turns import (
     scoring_latents,
     turn_grid,
 )
-from vitreous.heterogeneity.training import OPENING, batches, filled_up, leaves, like, refuse_loss
 
 SCORED_TOGETHER = (
     1024  # particles between two looks at the decoder: a large set need not wait an epoch for better turns
@@ -136,12 +146,8 @@ def train(
 
     Raises DataProblem, before the state of the epoch is kept, at the first batch whose loss is not a finite number, and names its particles by `name_of`.
     """
-    state = state or first_state(data, settings)
-    while state.epoch < settings.epochs:
-        state = one_epoch(data, settings, state, progress=progress, name_of=name_of)
-        if keep is not None:
-            keep(state)
-    return state
+    follow = partial(one_epoch, data, settings, progress=progress, name_of=name_of)
+    return train_epochs(state or first_state(data, settings), settings.epochs, follow, keep)
 
 
 def one_epoch(
@@ -232,9 +238,7 @@ def batch_of(
 
 def optimiser_of(settings: SpatialSettings, count: int) -> Any:
     """Adam."""
-    import optax
-
-    return optax.adam(optax.cosine_decay_schedule(settings.rate, steps_of(settings, count)))
+    return falling_adam(settings.rate, steps_of(settings, count))
 
 
 def steps_of(settings: SpatialSettings, count: int) -> int:
@@ -252,16 +256,13 @@ def stepping(plane: ImagePlane, settings: SpatialSettings, count: int) -> Callab
 @lru_cache(maxsize=4)
 def _stepping(plane: ImagePlane, rate: float, beta: float, steps: int) -> Callable[..., Any]:
     import jax
-    import optax
 
-    optimiser = optax.adam(optax.cosine_decay_schedule(rate, steps))
+    optimiser = falling_adam(rate, steps)
 
     def step(weights: SpatialWeights, state: Any, batch: SpatialBatch) -> Any:
         bound = partial(spatial_vae.loss, plane=plane, batch=batch, beta=beta)
         (loss, parts), slope = jax.value_and_grad(bound, has_aux=True)(weights)
-        fixed = jax.numpy.zeros_like(weights.decoder.points)  # the waves stay as they were drawn
-        slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
-        change, state = optimiser.update(slope, state)
+        change, state = changes(optimiser, state, weights, slope)
         moved = jax.tree.map(lambda value, by: value + by, weights, change)
         return moved, state, (loss, *parts)
 
@@ -291,7 +292,7 @@ def infer(state: SpatialState, data: SpatialData, settings: SpatialSettings, pro
     weights, grid, plane = weights_of(state, data, settings), grid_of(settings), data.plane
     encoded = jax.jit(lambda weights, batch: posterior(weights, plane, batch))
     groups = batches(np.arange(len(data)), scored_together(grid))
-    latents, turns, means, deviations = scoring_latents(settings.network.latent), [], [], []
+    latents, turns, means, log_deviations = scoring_latents(settings.network.latent), [], [], []
     rng = np.random.default_rng(0)  # of numbers that the encoder does not look at
     for group, slices in zip(groups, data.source.stream(groups), strict=True):
         slices = within(slices, plane, settings.radius)
@@ -302,14 +303,10 @@ def infer(state: SpatialState, data: SpatialData, settings: SpatialSettings, pro
             batch = batch_of(slices.rows(part), psi, origin, settings, rng)
             mean, log_deviation = (np.asarray(value)[: len(part)] for value in encoded(weights, batch))
             means.append(mean)
-            deviations.append(np.exp(log_deviation))
+            log_deviations.append(log_deviation)
         progress(int(group[-1]) + 1, len(data))
-    mean, deviation = np.concatenate(means), np.concatenate(deviations)
-    covariance = np.zeros((*mean.shape, mean.shape[1]), np.float32)
-    diagonal = np.arange(mean.shape[1])
-    covariance[:, diagonal, diagonal] = deviation**2
     together = (np.concatenate([getattr(each, name) for each in turns]) for name in ("psi", "origin", "probability"))
-    return Found(FoundTurns(*together), Latents(np.ascontiguousarray(mean), covariance))
+    return Found(FoundTurns(*together), Latents.independent(np.concatenate(means), np.concatenate(log_deviations)))
 
 
 def decoded_images(

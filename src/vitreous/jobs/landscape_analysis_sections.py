@@ -80,7 +80,7 @@ def findings(landscape: Landscape, analysis: Analysis, places: list[Place]) -> l
             "uncertainty of a latent",
             float(np.median(landscape.latents.deviation)),
             "",
-            "Median standard deviation of the posteriors; the prior has 1.",
+            "Median standard deviation of the posteriors; the prior has 1 (in a subspace: along the first coordinate).",
         ),
         Finding("clusters", "clusters", len(kmeans), "", "Of k-means, numbered along the first component."),
         Finding("mixture", "mixture components", len(mixture), "", "Gaussians that have particles."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,19 @@ import numpy as np
 from vitreous.engine.checkpoint import load_state, save_state
 from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.drgn import corrected_pose
+from vitreous.heterogeneity.drgn_training import (
+    EpochRecord,
+    TrainingData,
+    TrainingSettings,
+    TrainingState,
+    bounds_of,
+    decoder_of,
+    latents_of,
+    train,
+)
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, shell_amplitude
+from vitreous.heterogeneity.network_training import batches
 from vitreous.heterogeneity.slice_source import (
     READ_TOGETHER,
     SlicesOnDisk,
@@ -23,17 +34,6 @@ from vitreous.heterogeneity.slice_source import (
 )
 from vitreous.heterogeneity.subspace import SubspaceSettings, SubspaceState, encode_subspace, fit_subspace
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
-from vitreous.heterogeneity.training import (
-    EpochRecord,
-    TrainingData,
-    TrainingSettings,
-    TrainingState,
-    batches,
-    bounds_of,
-    decoder_of,
-    latents_of,
-    train,
-)
 from vitreous.jobs.alignment_input import particle_name
 from vitreous.jobs.job import Desk
 from vitreous.jobs.landscape_ground import Ground
@@ -45,6 +45,8 @@ from vitreous.reconstruction.slicing import sliced
 SUBSPACE_STATE, TRAINING_STATE = "subspace.npz", "training.npz"
 SUBSPACE_ITERATIONS = 16  # beside a network
 PIXEL_FEATURES_RADIUS = 16  # cycles per box: what an encoder of pixels sees
+SMALLEST_SIZE = 1e-3  # of the first: what is kept of a coordinate along which nothing was found to vary
+TINY = np.finfo(np.float64).tiny
 SHARE_OF_MEMORY = 0.5  # of what is free, that particles may take
 
 
@@ -58,6 +60,15 @@ class Baseline:
     fsc: np.ndarray
     log_evidence: tuple[float, ...]
     held_out_gain: np.ndarray
+
+    def isometric(self) -> Baseline:
+        """The same landscape in coordinates whose distances are those of the maps, in standard deviations of the first: z_j times |U_j| / |U_1|.
+
+        With a prior of variance 1 all directions of the latents are alike; so scaled, that of the largest variance is what varies most.
+        """
+        sizes = self.decoder.sizes
+        by = np.maximum(sizes / max(sizes[0], TINY), SMALLEST_SIZE)
+        return replace(self, decoder=self.decoder.scaled(by), latents=self.latents.scaled(by))
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,11 @@ class TrainLandscape(LandscapeInput):
         particles, split_note = with_half_sets(particles, "file", self.seed)
         ground = ground_of(particles, self, desk.progress("consensus"))
         source = slice_source(ground, self, desk)
-        baseline = fit_baseline(ground, source, self, desk)
-        trained = None if self.model == "subspace" else train_network(ground, source, baseline, self, desk)
+        baseline, trained = fit_baseline(ground, source, self, desk), None
+        if self.model == "subspace":
+            baseline = baseline.isometric()
+        else:
+            trained = train_network(ground, source, baseline, self, desk)
         found = baseline if trained is None else trained
         if trained is not None and trained.poses is not None:
             particles = replace(particles, pose=trained.poses)

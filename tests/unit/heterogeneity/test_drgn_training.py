@@ -15,11 +15,7 @@ from vitreous.heterogeneity.consensus import noise, whitened_reader
 from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.decoder import decoded_volume
 from vitreous.heterogeneity.drgn import corrected_pose
-from vitreous.heterogeneity.latents import Latents
-from vitreous.heterogeneity.network_decoder import shell_amplitude
-from vitreous.heterogeneity.row_table import RowTable
-from vitreous.heterogeneity.slice_source import LoadedSlices, SlicesOnDisk, loaded
-from vitreous.heterogeneity.training import (
+from vitreous.heterogeneity.drgn_training import (
     TrainingData,
     TrainingSettings,
     TrainingState,
@@ -29,6 +25,10 @@ from vitreous.heterogeneity.training import (
     latents_of,
     train,
 )
+from vitreous.heterogeneity.latents import Latents
+from vitreous.heterogeneity.network_decoder import shell_amplitude
+from vitreous.heterogeneity.row_table import RowTable
+from vitreous.heterogeneity.slice_source import LoadedSlices, SlicesOnDisk, loaded
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.slicing import sliced
 

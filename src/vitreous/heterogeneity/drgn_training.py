@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -10,22 +11,30 @@ from typing import Any
 import numpy as np
 
 from vitreous.engine.local import Progress, silent
-from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.errors import SettingsProblem
 from vitreous.heterogeneity import drgn
 from vitreous.heterogeneity.coordinate_network import NetworkSettings, draw_network
 from vitreous.heterogeneity.drgn import Batch, Rows, Weights
 from vitreous.heterogeneity.latent_encoder import draw_encoder
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at
+from vitreous.heterogeneity.network_training import (
+    OPENING,
+    batches,
+    changes,
+    falling_adam,
+    filled_up,
+    leaves,
+    like,
+    refuse_loss,
+    train_epochs,
+)
 from vitreous.heterogeneity.particle_slices import ParticleSlices
 from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource
 from vitreous.reconstruction.projection import PADDING, FourierVolume
 
-# (fraction of the epochs from which it holds, fraction of the final radius): coarse first, because a latent that orders the coarse differences
-# is found before the fine ones can be fitted; and coarse rings have few pixels.
-OPENING = ((0.0, 0.5), (0.15, 0.75), (0.35, 1.0))
 ENCODER_FROM = 0.15  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
 POSES_FROM = 0.25  # of the epochs: before, the latent would be blamed on the poses
 ENCODED_TOGETHER = 512
@@ -33,9 +42,9 @@ ENCODED_TOGETHER = 512
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is Adam's for the networks, `latent_rate` for
-    latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn anew for every
-    batch, is looked at."""
+    """How a network is trained. `radius` (cycles per box) is that of the finest ring used; `rate` is Adam's first for the networks (`falling_adam`),
+    `latent_rate` for latents of the particles' own, `pose_rate` for poses, in radian. `particle_radius` in voxels. `share` of a batch's pixels, drawn
+    anew for every batch, is looked at."""
 
     network: NetworkSettings
     radius: float
@@ -106,7 +115,7 @@ def first_state(data: TrainingData, settings: TrainingSettings) -> TrainingState
     import jax
 
     weights = first_weights(data, settings)
-    optimiser = adam(settings).init(jax.tree.map(np.asarray, weights))
+    optimiser = adam(data, settings).init(jax.tree.map(np.asarray, weights))
     count, latent = len(data.source), None
     if settings.autodecoder and settings.network.latent:
         latent = RowTable.of(first_rows(data, settings))
@@ -148,12 +157,8 @@ def train(
 
     Raises DataProblem, before the state of the epoch is kept, at the first batch whose loss is not a finite number, and names its particles by `name_of`.
     """
-    state = state or first_state(data, settings)
-    while state.epoch < settings.epochs:
-        state = one_epoch(data, settings, state, progress=progress, name_of=name_of)
-        if keep is not None:
-            keep(state)
-    return state
+    follow = partial(one_epoch, data, settings, progress=progress, name_of=name_of)
+    return train_epochs(state or first_state(data, settings), settings.epochs, follow, keep)
 
 
 def one_epoch(
@@ -167,7 +172,7 @@ def one_epoch(
     """The state after one more epoch. The order of the particles, the pixels and all noise come from the seed and the number of the epoch."""
     structure = first_weights(data, settings)
     weights = like(state.weights, structure)
-    optimiser = like(state.optimiser, adam(settings).init(structure))
+    optimiser = like(state.optimiser, adam(data, settings).init(structure))
     latent = None if state.latent is None else state.latent.copied()
     pose = None if state.pose is None else state.pose.copied()
     moves = pose is not None and state.epoch >= POSES_FROM * settings.epochs
@@ -175,7 +180,7 @@ def one_epoch(
     rng = np.random.default_rng([settings.seed, 2, state.epoch])
     count, total, used = len(data.rows), np.zeros(3), 0
     groups = batches(rng.permutation(data.rows), settings.batch)
-    step = stepping(settings)
+    step = stepping(data, settings)
     listens = np.float32(data.direct is None or state.epoch >= ENCODER_FROM * settings.epochs)
     for number, (rows, slices) in enumerate(zip(groups, data.source.stream(groups), strict=True)):
         pixels = chosen_pixels(data, radius, settings.share, rng)
@@ -202,56 +207,41 @@ def one_epoch(
     return TrainingState(state.epoch + 1, leaves(weights), leaves(optimiser), latent, pose, (*state.history, record))
 
 
-def refuse_loss(loss: float, epoch: int, number: int, rows: np.ndarray, name_of: Callable[[int], str]) -> None:
-    names = ", ".join(name_of(int(row)) for row in rows[:3])
-    raise DataProblem(
-        f"a loss of {loss} in epoch {epoch + 1}, batch {number + 1}, whose {len(rows)} particles begin with {names}",
-        "a finite number",
-        "look at these images and their CTFs, or give a smaller --rate; the checkpoint of the epoch before is kept",
-    )
-
-
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-def adam(settings: TrainingSettings) -> Any:
+def steps_of(data: TrainingData, settings: TrainingSettings) -> int:
+    """Steps of all epochs."""
+    return settings.epochs * math.ceil(len(data.rows) / settings.batch)
+
+
+def adam(data: TrainingData, settings: TrainingSettings) -> Any:
     """The optimiser."""
-    import optax
-
-    return optax.adam(settings.rate)
+    return falling_adam(settings.rate, steps_of(data, settings))
 
 
-def stepping(settings: TrainingSettings) -> Callable[..., Any]:
+def stepping(data: TrainingData, settings: TrainingSettings) -> Callable[..., Any]:
     """A compiled step: (weights, state of Adam, rows, batch, transform of the consensus, 0 where the encoder stays as it is) -> (new weights and state,
     gradients of the rows, (loss, gain, KL))."""
-    return _stepping(settings.rate, settings.beta)
+    return _stepping(settings.rate, steps_of(data, settings), settings.beta)
 
 
 @lru_cache(maxsize=8)
-def _stepping(rate: float, beta: float) -> Callable[..., Any]:
+def _stepping(rate: float, steps: int, beta: float) -> Callable[..., Any]:
     import jax
-    import optax
 
-    optimiser = optax.adam(rate)
+    optimiser = falling_adam(rate, steps)
 
     def step(weights: Weights, state: Any, rows: Rows, batch: Batch, consensus: Any, listens: Any) -> Any:
         volume = FourierVolume(consensus, (consensus.shape[0] - 3) // PADDING, PADDING)
         bound = partial(drgn.loss, batch=batch, consensus=volume, beta=beta)
         (loss, parts), (slope, own) = jax.value_and_grad(bound, argnums=(0, 1), has_aux=True)(weights, rows)
-        fixed = jax.numpy.zeros_like(weights.decoder.points)  # the points of the waves stay where they were drawn
-        slope = slope._replace(decoder=slope.decoder._replace(points=fixed))
-        change: Any
-        change, state = optimiser.update(slope, state)
+        change, state = changes(optimiser, state, weights, slope)
         change = change._replace(encoder=jax.tree.map(lambda by: listens * by, change.encoder))
         moved = jax.tree.map(lambda value, by: value + by, weights, change)
         return moved, state, own, (loss, *parts)
 
     return jax.jit(step)
-
-
-def batches(order: np.ndarray, size: int) -> list[np.ndarray]:
-    """`order` in pieces of `size`, the last of what is left."""
-    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def chosen_pixels(data: TrainingData, radius: float, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -290,27 +280,6 @@ def batch_of(
     )
 
 
-def filled_up(values: np.ndarray, size: int) -> np.ndarray:
-    """`values` with zeros appended up to `size` rows."""
-    if len(values) == size:
-        return values
-    return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
-
-
-def leaves(tree: Any) -> tuple[np.ndarray, ...]:
-    """The arrays of a pytree, as NumPy."""
-    import jax
-
-    return tuple(np.asarray(leaf) for leaf in jax.tree.leaves(tree))
-
-
-def like(arrays: tuple[np.ndarray, ...], structure: Any) -> Any:
-    """The pytree of the structure of `structure` whose leaves are `arrays`."""
-    import jax
-
-    return jax.tree.unflatten(jax.tree.structure(structure), arrays)
-
-
 # --- after the training -----------------------------------------------------------------------------------------------
 
 
@@ -327,10 +296,7 @@ def latents_of(state: TrainingState, data: TrainingData, settings: TrainingSetti
         weights, size = weights_of(state, data, settings), len(data.source)
         parts = [encoded(weights, data.features[rows]) for rows in batches(np.arange(size), ENCODED_TOGETHER)]
         mean, log_deviation = (np.concatenate(column) for column in zip(*parts, strict=True))
-    covariance = np.zeros((*mean.shape, mean.shape[1]), np.float32)
-    diagonal = np.arange(mean.shape[1])
-    covariance[:, diagonal, diagonal] = np.exp(2 * log_deviation)
-    return Latents(np.ascontiguousarray(mean), covariance)
+    return Latents.independent(mean, log_deviation)
 
 
 def bounds_of(
