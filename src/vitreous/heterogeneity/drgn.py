@@ -21,7 +21,8 @@ from vitreous.arrays import namespace
 from vitreous.geometry.rotations import matrix_from_rotation_vector
 from vitreous.heterogeneity.coordinate_network import NetworkWeights, network_values
 from vitreous.heterogeneity.gaussian_kl import kl_to_standard_normal
-from vitreous.heterogeneity.latent_encoder import EncoderWeights, encode
+from vitreous.heterogeneity.latent_encoder import encode
+from vitreous.heterogeneity.perceptron import Perceptron, answer
 from vitreous.reconstruction.projection import PADDING, FourierVolume, values_at
 
 if TYPE_CHECKING:
@@ -36,16 +37,18 @@ MOVE_UNIT = (
 
 
 class Weights(NamedTuple):
-    """All that is trained for all particles together. `encoder` is None where each has a latent of its own, or none."""
+    """All that is trained for all particles together. `encoder` is None where each has a latent of its own, or none; `mixture`, the amounts of the
+    eigenvolumes as a function of the latent, is None where there are none."""
 
     decoder: NetworkWeights
-    encoder: EncoderWeights | None
+    encoder: Perceptron | None
+    mixture: Perceptron | None = None
 
 
 class Batch(NamedTuple):
-    """Some particles as the bound sees them: `values`, `transfer` [b, p], `basis` [b, 2, 3] as in ParticleSlices, `plane` [p, 2] the pixels (kx, ky)
+    """Some particles as the bound sees them: `values` less the consensus, `transfer` [b, p], `basis` [b, 2, 3] as in ParticleSlices, `plane` [p, 2] the pixels (kx, ky)
     and `scale` [p] the amplitude there, `features` [b, m] for the encoder, `eps` [b, d] standard normal numbers, and `weight` [b], 0 for particles
-    that only fill up the batch."""
+    that only fill up the batch; `linear` [b, p, k] the slices of the eigenvolumes."""
 
     values: Any
     transfer: Any
@@ -55,17 +58,20 @@ class Batch(NamedTuple):
     features: Any
     eps: Any
     weight: Any
+    linear: Any = None
 
 
 class Image(NamedTuple):
-    """One image, or several with a leading axis: `values`, `transfer` [p], `basis` [2, 3], its drawn `latent` [d], its correction of the `pose` [5]
-    or None."""
+    """One image, or several with a leading axis: `values` less the consensus, `transfer` [p], `basis` [2, 3], its drawn `latent` [d], its correction of the `pose` [5]
+    or None, the slices [p, k] of the eigenvolumes and their `amounts` [k] or None."""
 
     values: Any
     transfer: Any
     basis: Any
     latent: Any
     pose: Any
+    linear: Any = None
+    amounts: Any = None
 
 
 class Rows(NamedTuple):
@@ -92,7 +98,7 @@ def gains(
 ) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
     """For each particle: the log-likelihood beyond that of the consensus, at the drawn latent; and the KL divergence. Nat."""
     mean, log_deviation = posterior(weights, rows, batch)
-    images = images_of(mean, log_deviation, rows, batch)
+    images = images_of(mean, log_deviation, weights.mixture, rows, batch)
 
     def gain(one: Image) -> Array:
         return image_gain(weights.decoder, one, batch.plane, batch.scale, consensus)
@@ -100,10 +106,11 @@ def gains(
     return over_images(gain, images), kl_to_standard_normal(mean, log_deviation)
 
 
-def images_of(mean: Array, log_deviation: Array, rows: Rows, batch: Batch) -> Image:
+def images_of(mean: Array, log_deviation: Array, mixture: Perceptron | None, rows: Rows, batch: Batch) -> Image:
     """The images of a batch with latents drawn from their posterior: `z = mean + deviation eps`, which can be differentiated by both."""
     latent = mean + namespace(mean).exp(log_deviation) * batch.eps
-    return Image(batch.values, batch.transfer, batch.basis, latent, rows.pose)
+    amounts = None if mixture is None else answer(mixture, latent)
+    return Image(batch.values, batch.transfer, batch.basis, latent, rows.pose, batch.linear, amounts)
 
 
 def image_gain(
@@ -115,18 +122,21 @@ def image_gain(
 ) -> Float[Array, ""]:
     """`sum_p |y - C F_0|^2 - |y - C F|^2` of one image, F_0 the consensus at the pose given, F the network's map at the corrected one."""
     xp = namespace(image.values)
-    values, basis = image.values, image.basis
+    residual, basis = image.values, image.basis
     if image.pose is not None:
-        values, basis = corrected(values, basis, image.pose, plane)
+        whole = residual + image.transfer * values_at(consensus, plane @ basis)
+        whole, basis = corrected(whole, basis, image.pose, plane)
+        residual = whole - image.transfer * values_at(consensus, plane @ basis)
     points = plane @ basis
-    residual = values - image.transfer * values_at(consensus, points)
-    added = image.transfer * scale * network_values(decoder, points, image.latent, consensus.box)
+    added = scale * network_values(decoder, points, image.latent, consensus.box)
+    if image.amounts is not None:
+        added = added + image.linear @ image.amounts
+    added = image.transfer * added
     # |r|^2 - |r - a|^2 = 2 Re conj(r) a - |a|^2 for the residual r of the consensus
     gain = xp.sum(2 * (residual.real * added.real + residual.imag * added.imag) - squared(added))
     if image.pose is None:
         return gain
-    before = image.values - image.transfer * values_at(consensus, plane @ image.basis)
-    return gain + xp.sum(squared(before) - squared(residual))
+    return gain + xp.sum(squared(image.values) - squared(residual))
 
 
 def over_images(function: Callable[[Any], Array], images: Any) -> Array:
@@ -155,7 +165,7 @@ def loss(
     """`mean(beta KL - gain)` over the particles of the batch that count, which training makes small; and the means of gain and KL."""
     mean, log_deviation = posterior(weights, rows, batch)
     share = batch.weight / batch.weight.sum()
-    images = images_of(mean, log_deviation, rows, batch)
+    images = images_of(mean, log_deviation, weights.mixture, rows, batch)
     gain = weighted_gain(weights.decoder, images, share, batch.plane, batch.scale, consensus)
     divergence = (share * kl_to_standard_normal(mean, log_deviation)).sum()
     return beta * divergence - gain, (gain, divergence)
@@ -202,10 +212,12 @@ def _gain_and_slopes(
     def add(total: Any, item: tuple[Image, Array]) -> tuple[Any, tuple[Array, Any]]:
         image, weight = item
 
-        def gain(decoder: NetworkWeights, latent: Array, pose: Array) -> Array:
-            return weight * image_gain(decoder, image._replace(latent=latent, pose=pose), plane, scale, consensus)
+        def gain(decoder: NetworkWeights, latent: Array, pose: Array, amounts: Array) -> Array:
+            own = image._replace(latent=latent, pose=pose, amounts=amounts)
+            return weight * image_gain(decoder, own, plane, scale, consensus)
 
-        value, (slope, *own) = jax.value_and_grad(gain, argnums=(0, 1, 2))(decoder, image.latent, image.pose)
+        parts = (decoder, image.latent, image.pose, image.amounts)
+        value, (slope, *own) = jax.value_and_grad(gain, argnums=(0, 1, 2, 3))(*parts)
         return jax.tree.map(jax.numpy.add, total, slope), (value, tuple(own))
 
     nothing = jax.tree.map(jax.numpy.zeros_like, decoder)
@@ -216,10 +228,10 @@ def _gain_and_slopes(
 def _scaled_slopes(saved: tuple[Any, ...], by: Array) -> tuple[Any, ...]:
     import jax
 
-    total, (latent, pose), images, constants = saved
-    total, latent, pose = jax.tree.map(lambda slope: by * slope, (total, latent, pose))
+    total, own, images, constants = saved
+    total, (latent, pose, amounts) = jax.tree.map(lambda slope: by * slope, (total, own))
     zeros = jax.tree.map(jax.numpy.zeros_like, (images, constants))
-    return total, zeros[0]._replace(latent=latent, pose=pose), *zeros[1]
+    return total, zeros[0]._replace(latent=latent, pose=pose, amounts=amounts), *zeros[1]
 
 
 def squared(values: Array) -> Array:
@@ -236,9 +248,13 @@ def corrected(
     `exp(-2 pi i k . s)`, k in cycles per box.
     """
     xp = namespace(pose, values)
-    turned = basis @ xp.swapaxes(matrix_from_rotation_vector(pose[..., TURN]), -1, -2)
     phase = (-2 * np.pi * MOVE_UNIT) * (pose[..., MOVE] @ plane.T)
-    return values * (xp.cos(phase) + 1j * xp.sin(phase)), turned
+    return values * (xp.cos(phase) + 1j * xp.sin(phase)), turned(basis, pose)
+
+
+def turned(basis: Float[Array, "*b 2 3"], pose: Float[Array, "*b 5"]) -> Float[Array, "*b 2 3"]:
+    """The basis of particles whose axes are turned as their corrections say."""
+    return basis @ namespace(pose, basis).swapaxes(matrix_from_rotation_vector(pose[..., TURN]), -1, -2)
 
 
 def corrected_pose(

@@ -30,13 +30,19 @@ from vitreous.heterogeneity.network_training import (
     train_epochs,
 )
 from vitreous.heterogeneity.particle_slices import ParticleSlices
+from vitreous.heterogeneity.perceptron import draw_perceptron
 from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource
+from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.reconstruction.projection import PADDING, FourierVolume
 
 ENCODER_FROM = 0.15  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
 POSES_FROM = 0.25  # of the epochs: before, the latent would be blamed on the poses
+import os
+
+MIXD = float(os.environ.get("MIXD", "1"))
+MIXTURE_WIDTH, MIXTURE_LAYERS = 64, 2
 ENCODED_TOGETHER = 512
 
 
@@ -108,6 +114,7 @@ class TrainingData:
     features: np.ndarray
     direct: np.ndarray | None = None
     first_latents: Latents | None = None
+    linear: SubspaceSlices | None = None
 
 
 def first_state(data: TrainingData, settings: TrainingSettings) -> TrainingState:
@@ -127,11 +134,14 @@ def first_weights(data: TrainingData, settings: TrainingSettings) -> Weights:
     """Weights before the first epoch, drawn from the seed."""
     rng = np.random.default_rng([settings.seed, 0])
     network = settings.network
-    decoder = draw_network(network, settings.particle_radius, rng)
-    if settings.autodecoder or network.latent == 0:
-        return Weights(decoder, None)
-    size = data.features.shape[1]
-    return Weights(decoder, draw_encoder(size, network.latent, network.width, network.layers, rng, data.direct))
+    decoder, mixture, encoder = draw_network(network, settings.particle_radius, rng), None, None
+    if data.linear is not None:
+        direct = MIXD * np.eye(network.latent, data.linear.components)
+        mixture = draw_perceptron(direct, MIXTURE_WIDTH, MIXTURE_LAYERS, rng, spread=1.0)
+    if network.latent and not settings.autodecoder:
+        size = data.features.shape[1]
+        encoder = draw_encoder(size, network.latent, network.width, network.layers, rng, data.direct)
+    return Weights(decoder, encoder, mixture)
 
 
 def first_rows(data: TrainingData, settings: TrainingSettings) -> np.ndarray:
@@ -184,11 +194,11 @@ def one_epoch(
     listens = np.float32(data.direct is None or state.epoch >= ENCODER_FROM * settings.epochs)
     for number, (rows, slices) in enumerate(zip(groups, data.source.stream(groups), strict=True)):
         pixels = chosen_pixels(data, radius, settings.share, rng)
-        batch = batch_of(data, slices, rows, pixels, settings, rng)
         own = Rows(
             None if latent is None else filled_up(latent.values[rows], settings.batch),
             None if not moves or pose is None else filled_up(pose.values[rows], settings.batch),
         )
+        batch = batch_of(data, slices, rows, own, pixels, settings, rng)
         weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data, listens)
         values = np.array([float(part) for part in parts])
         if not np.isfinite(values).all():
@@ -257,6 +267,7 @@ def batch_of(
     data: TrainingData,
     slices: ParticleSlices,
     rows: np.ndarray,
+    own: Rows,
     pixels: np.ndarray,
     settings: TrainingSettings,
     rng: np.random.Generator,
@@ -268,15 +279,19 @@ def batch_of(
     size, grid = settings.batch, data.source.grid
     kx, ky = grid.kx[pixels], grid.ky[pixels]
     factor = np.float32(settings.share**-0.5)
+    basis, linear = filled_up(slices.basis, size), None
+    if data.linear is not None:
+        linear = data.linear.at(basis if own.pose is None else drgn.turned(basis, own.pose), kx, ky)
     return Batch(
         values=filled_up(slices.values[:, pixels] * factor, size),
         transfer=filled_up(slices.transfer[:, pixels] * factor, size),
-        basis=filled_up(slices.basis, size),
+        basis=basis,
         plane=np.stack([kx, ky], axis=-1).astype(np.float32),
         scale=amplitude_at(data.amplitude, np.hypot(kx, ky)),
         features=filled_up(data.features[rows], size),
         eps=rng.standard_normal((size, settings.network.latent), dtype=np.float32),
         weight=filled_up(np.ones(len(rows), np.float32), size),
+        linear=linear,
     )
 
 
@@ -320,7 +335,7 @@ def bounds_of(
         )
         total = np.zeros(len(some))
         for _ in range(draws):
-            gain, divergence = bound(batch_of(data, slices, some, pixels, whole, rng), own)
+            gain, divergence = bound(batch_of(data, slices, some, own, pixels, whole, rng), own)
             total += (np.asarray(gain) - np.asarray(divergence))[: len(some)]
         found.append(total / draws)
     return np.concatenate(found) if found else np.zeros(0)

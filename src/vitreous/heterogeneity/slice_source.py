@@ -1,12 +1,14 @@
-"""Where a training takes its particles from: all of them in memory, or a few at a time from the disk."""
+"""Where a training takes its particles from: all of them read and prepared once, in memory or in files that the system maps into it."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from typing import Protocol
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 
@@ -16,116 +18,85 @@ from vitreous.heterogeneity.particle_slices import ParticleSlices, SliceReader
 from vitreous.reconstruction.projection import FourierVolume, SliceGrid, values_at
 
 BYTES_A_PIXEL = 12  # of a particle: a complex value and its transfer
-READ_TOGETHER = 256  # particles that are read from the disk in one go: the cost of a call is spread over them
-AHEAD = 2  # such reads that wait for the training
-
-
-class SliceSource(Protocol):
-    """Particles as slices, in whichever order they are asked for."""
-
-    @property
-    def grid(self) -> SliceGrid: ...
-
-    def __len__(self) -> int: ...
-
-    def stream(self, batches: Sequence[np.ndarray]) -> Iterator[ParticleSlices]:
-        """The slices of the rows of each batch, batch by batch."""
-        ...
+AHEAD = 4  # batches that are fetched from the disk before they are asked for
 
 
 @dataclass(frozen=True)
-class LoadedSlices:
-    """All particles, read once."""
+class SliceSource:
+    """Particles as slices, in whichever order they are asked for. `on_disk`: the arrays of `slices` are mapped from files."""
 
     slices: ParticleSlices
     grid: SliceGrid
+    on_disk: bool = False
 
     def __len__(self) -> int:
         return len(self.slices)
 
     def stream(self, batches: Sequence[np.ndarray]) -> Iterator[ParticleSlices]:
-        for rows in batches:
-            yield self.slices.rows(rows)
-
-
-@dataclass(frozen=True)
-class SlicesOnDisk:
-    """Particles that are read when they are needed, by a thread that works ahead while others are trained on."""
-
-    reader: SliceReader
-
-    @property
-    def grid(self) -> SliceGrid:
-        return self.reader.grid
-
-    def __len__(self) -> int:
-        return len(self.reader)
-
-    def stream(self, batches: Sequence[np.ndarray]) -> Iterator[ParticleSlices]:
-        together = max(1, READ_TOGETHER // max(1, len(batches[0]))) if len(batches) else 1
-        groups = [batches[start : start + together] for start in range(0, len(batches), together)]
+        """The slices of the rows of each batch, batch by batch. From the disk a thread fetches the next ones while others are worked on."""
+        if not self.on_disk:
+            yield from map(self.slices.rows, batches)
+            return
         with ThreadPoolExecutor(1) as pool:
-            waiting = [pool.submit(self.read, group) for group in groups[:AHEAD]]
-            for number, group in enumerate(groups):
-                slices = waiting.pop(0).result()
-                if number + AHEAD < len(groups):
-                    waiting.append(pool.submit(self.read, groups[number + AHEAD]))
-                edges = np.cumsum([0, *(len(rows) for rows in group)])
-                yield from (slices.rows(slice(start, stop)) for start, stop in pairwise(edges))
-
-    def read(self, group: Sequence[np.ndarray]) -> ParticleSlices:
-        """The rows of several batches, in the order of the disk."""
-        rows = np.concatenate(list(group))
-        order = np.argsort(rows, kind="stable")
-        return self.reader.read(rows[order]).rows(np.argsort(order, kind="stable"))
+            coming = deque(pool.submit(self.slices.rows, rows) for rows in batches[:AHEAD])
+            for number in range(len(batches)):
+                slices = coming.popleft().result()
+                if number + AHEAD < len(batches):
+                    coming.append(pool.submit(self.slices.rows, batches[number + AHEAD]))
+                yield slices
 
 
-@dataclass(frozen=True)
-class WithoutConsensus:
-    """The particles of another source less the slices of a map."""
+def prepared(
+    reader: SliceReader,
+    consensus: FourierVolume | None = None,
+    folder: Path | None = None,
+    progress: Progress = silent,
+) -> SliceSource:
+    """All particles of a reader, less their slices of `consensus`, `y - C F_0`, if it is given.
 
-    source: SliceSource
-    consensus: FourierVolume
-
-    @property
-    def grid(self) -> SliceGrid:
-        return self.source.grid
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def stream(self, batches: Sequence[np.ndarray]) -> Iterator[ParticleSlices]:
-        for slices in self.source.stream(batches):
-            yield residuals(slices, self.grid, self.consensus)
-
-
-def without_consensus(source: SliceSource, consensus: FourierVolume) -> SliceSource:
-    """Particles less the slices of a map: once for all of them if they are in memory, whenever they are read if not."""
-    if not isinstance(source, LoadedSlices):
-        return WithoutConsensus(source, consensus)
-    groups = chunks(np.arange(len(source)), READ_TOGETHER)
-    values = np.concatenate([residuals(source.slices.rows(rows), source.grid, consensus).values for rows in groups])
-    return replace(source, slices=replace(source.slices, values=values))
-
-
-def residuals(slices: ParticleSlices, grid: SliceGrid, consensus: FourierVolume) -> ParticleSlices:
-    """`y - C F_0`."""
-    expected = slices.transfer * values_at(consensus, slices.points(grid))
-    return replace(slices, values=(slices.values - expected).astype(np.complex64))
-
-
-def loaded(reader: SliceReader, progress: Progress = silent) -> LoadedSlices:
-    """All particles of a reader."""
+    With `folder` they lie in temporary files there, which are gone when the process ends, and memory holds what it has room for. The particles are
+    the same to the bit. OSError if the disk cannot hold them.
+    """
     count, pixels = len(reader), len(reader.grid)
-    values, transfer = np.empty((count, pixels), np.complex64), np.empty((count, pixels), np.float32)
-    basis = np.empty((count, 2, 3), np.float32)
+    kinds = (((pixels,), np.complex64), ((pixels,), np.float32), ((2, 3), np.float32))
+    columns = [Column(count, shape, kind, folder) for shape, kind in kinds]
     for rows in chunks(np.arange(count), chunk_size(reader.grid.box)):
         part = reader.read(rows)
-        values[rows], transfer[rows], basis[rows] = part.values, part.transfer, part.basis
+        values = part.values
+        if consensus is not None:
+            values = values - part.transfer * values_at(consensus, part.points(reader.grid))
+        for column, some in zip(columns, (values, part.transfer, part.basis), strict=True):
+            column.append(some)
         progress(int(rows[-1]) + 1, count)
-    return LoadedSlices(ParticleSlices(values, transfer, basis), reader.grid)
+    return SliceSource(ParticleSlices(*(column.array() for column in columns)), reader.grid, folder is not None)
 
 
-def bytes_loaded(count: int, grid: SliceGrid) -> int:
-    """What `loaded` would take in memory."""
+class Column:
+    """An array [n, ...] that is filled from the top, in memory or in a temporary file of `folder`."""
+
+    def __init__(self, count: int, shape: tuple[int, ...], kind: type, folder: Path | None) -> None:
+        self.shape, self.kind, self.folder, self.filled = (count, *shape), kind, folder, 0
+        self.file: IO[bytes] | None = None
+        self.values = np.empty(self.shape if folder is None else (0,), kind)
+        if folder is not None:
+            self.file = TemporaryFile(dir=folder)  # noqa: SIM115 - the map needs it as long as the array lives
+
+    def append(self, some: np.ndarray) -> None:
+        """The next rows."""
+        if self.file is None:
+            self.values[self.filled : self.filled + len(some)] = some
+        else:
+            self.file.write(np.ascontiguousarray(some, self.kind))  # not through the map: a full disk is an error here
+            self.file.flush()
+        self.filled += len(some)
+
+    def array(self) -> np.ndarray:
+        """The array, once it is full."""
+        if self.file is None or 0 in self.shape:
+            return self.values.reshape(self.shape)
+        return np.asarray(np.memmap(self.file, self.kind, "r", shape=self.shape))
+
+
+def bytes_prepared(count: int, grid: SliceGrid) -> int:
+    """What `prepared` takes."""
     return count * len(grid) * BYTES_A_PIXEL

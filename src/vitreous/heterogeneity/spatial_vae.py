@@ -22,7 +22,8 @@ from vitreous.arrays import namespace
 from vitreous.heterogeneity.coordinate_network import NetworkWeights, output
 from vitreous.heterogeneity.drgn import over_images, squared
 from vitreous.heterogeneity.gaussian_kl import kl_to_standard_normal
-from vitreous.heterogeneity.latent_encoder import EncoderWeights, encode
+from vitreous.heterogeneity.latent_encoder import encode
+from vitreous.heterogeneity.perceptron import Perceptron
 from vitreous.reconstruction.projection import SliceGrid
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class SpatialWeights(NamedTuple):
     """All that is trained. The encoder sees particles turned upright: it has only the latent to find."""
 
     decoder: NetworkWeights
-    encoder: EncoderWeights
+    encoder: Perceptron
 
 
 class SpatialBatch(NamedTuple):

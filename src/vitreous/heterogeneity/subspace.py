@@ -125,7 +125,7 @@ def fit_subspace(
 ) -> SubspaceFit:
     """Fit the eigenvolumes to the particles of two half sets.
 
-    `source` gives slices less those of the consensus (`slice_source.without_consensus`); `halves` are the rows of each half set. `keep` is called with
+    `source` gives slices less those of the consensus; `halves` are the rows of each half set. `keep` is called with
     the state after each iteration; from any of them the rest is the same to the bit. The result does not depend on the number of workers.
     Raises SettingsProblem for more components than a half set has particles.
     """

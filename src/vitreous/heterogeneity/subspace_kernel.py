@@ -24,6 +24,34 @@ def place(kx, ky, basis, middle):
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+def interpolated(values, index, x, y, z, fx, fy, fz, both):
+    """Write into `both` the numbers of a point, from the eight voxels around it."""
+    both[:] = 0
+    for dz in range(2):
+        wz = fz if dz else 1 - fz
+        for dy in range(2):
+            wzy = wz * (fy if dy else 1 - fy)
+            for dx in range(2):
+                weight = wzy * (fx if dx else 1 - fx)
+                voxel = values[index[z + dz, y + dy, x + dx]]
+                for j in range(len(both)):
+                    both[j] += weight * voxel[j]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
+def slices(values, index, basis, kx, ky, found):
+    """The transforms of the k components at each pixel of each particle, into `found` [n, p, k]."""
+    components, middle = values.shape[1] // 2, index.shape[0] // 2
+    both = np.empty(2 * components, np.float32)
+    for i in range(len(basis)):
+        for p in range(len(kx)):
+            side, x, y, z, fx, fy, fz = place(kx[p], ky[p], basis[i], middle)
+            interpolated(values, index, x, y, z, fx, fy, fz, both)
+            for j in range(components):
+                found[i, p, j] = complex(both[j], side * both[components + j])
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)
 def moments(values, index, residual, transfer, basis, kx, ky, gram, projection):
     """For each particle `gram[j, l] = Re sum_p C^2 conj(u_j) u_l` and `projection[j] = Re sum_p conj(C u_j) r`, u_j the slices of the k components.
 
@@ -31,30 +59,21 @@ def moments(values, index, residual, transfer, basis, kx, ky, gram, projection):
     """
     count, pixels = residual.shape
     components, middle = values.shape[1] // 2, index.shape[0] // 2
-    slices = np.zeros((2 * pixels, components), np.float32)
+    seen = np.zeros((2 * pixels, components), np.float32)
     image = np.empty(2 * pixels, np.float32)
     both = np.empty(2 * components, np.float32)
     for i in range(count):
         for p in range(pixels):
             c = transfer[i, p]
             side, x, y, z, fx, fy, fz = place(kx[p], ky[p], basis[i], middle)
-            both[:] = 0
-            for dz in range(2):
-                wz = fz if dz else 1 - fz
-                for dy in range(2):
-                    wzy = wz * (fy if dy else 1 - fy)
-                    for dx in range(2):
-                        weight = wzy * (fx if dx else 1 - fx)
-                        voxel = values[index[z + dz, y + dy, x + dx]]
-                        for j in range(2 * components):
-                            both[j] += weight * voxel[j]
+            interpolated(values, index, x, y, z, fx, fy, fz, both)
             for j in range(components):
-                slices[p, j] = c * both[j]
-                slices[pixels + p, j] = c * both[components + j]
+                seen[p, j] = c * both[j]
+                seen[pixels + p, j] = c * both[components + j]
             image[p] = residual[i, p].real
             image[pixels + p] = side * residual[i, p].imag
-        gram[i] = np.dot(slices.T, slices)
-        projection[i] = np.dot(slices.T, image)
+        gram[i] = np.dot(seen.T, seen)
+        projection[i] = np.dot(seen.T, image)
 
 
 @numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=True)

@@ -12,6 +12,7 @@ from vitreous.engine.checkpoint import load_state, save_state
 from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.drgn import corrected_pose
 from vitreous.heterogeneity.drgn_training import (
+    ENCODED_TOGETHER,
     EpochRecord,
     TrainingData,
     TrainingSettings,
@@ -24,16 +25,10 @@ from vitreous.heterogeneity.drgn_training import (
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, shell_amplitude
 from vitreous.heterogeneity.network_training import batches
-from vitreous.heterogeneity.slice_source import (
-    READ_TOGETHER,
-    SlicesOnDisk,
-    SliceSource,
-    bytes_loaded,
-    loaded,
-    without_consensus,
-)
+from vitreous.heterogeneity.slice_source import SliceSource, bytes_prepared, prepared
 from vitreous.heterogeneity.subspace import SubspaceSettings, SubspaceState, encode_subspace, fit_subspace
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
+from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.jobs.alignment_input import particle_name
 from vitreous.jobs.job import Desk
 from vitreous.jobs.landscape_ground import Ground
@@ -91,9 +86,8 @@ def fit_baseline(ground: Ground, source: SliceSource, job: LandscapeInput, desk:
     settings = SubspaceSettings(job.baseline_components, iterations, ground.radius, ground.particle_radius, job.seed)
     assert particles.half_set is not None
     half_set = particles.half_set[ground.trained]
-    residual = without_consensus(source, sliced(consensus))
     fit = fit_subspace(
-        residual,
+        source,
         (ground.trained[half_set == 1], ground.trained[half_set == 2]),
         settings,
         consensus,
@@ -103,7 +97,7 @@ def fit_baseline(ground: Ground, source: SliceSource, job: LandscapeInput, desk:
         progress=desk.progress("subspace"),
     )
     everyone = np.arange(len(particles))
-    latents, gain = encode_subspace(residual, everyone, fit.decoder, progress=desk.progress("latents of the subspace"))
+    latents, gain = encode_subspace(source, everyone, fit.decoder, progress=desk.progress("latents of the subspace"))
     return Baseline(fit.decoder, latents, fit.variance, fit.fsc, fit.log_evidence, gain[ground.held_out])
 
 
@@ -129,7 +123,6 @@ def train_network(ground: Ground, source: SliceSource, baseline: Baseline, job: 
     )
     decoder = decoder_of(state, data, settings, ground.consensus.map, ground.particles.pixel_size)
     held_out = np.zeros(0) if job.autodecoder else bounds_of(state, data, settings, ground.held_out)
-    on_disk = isinstance(source, SlicesOnDisk)
     return Trained(
         decoder,
         latents_of(state, data, settings),
@@ -137,16 +130,16 @@ def train_network(ground: Ground, source: SliceSource, baseline: Baseline, job: 
         held_out,
         seconds,
         refined_poses(ground, state),
-        on_disk,
+        source.on_disk,
     )
 
 
 def slice_source(ground: Ground, job: LandscapeInput, desk: Desk) -> SliceSource:
-    """All particles in memory, unless they are too many or `--lazy` says that they stay on the disk."""
-    needed, free = bytes_loaded(len(ground.reader), ground.reader.grid), available_bytes()
-    if job.lazy or (free is not None and needed > SHARE_OF_MEMORY * free):
-        return SlicesOnDisk(ground.reader)
-    return loaded(ground.reader, desk.progress("read"))
+    """All particles less the consensus, in memory, or in files beside the result where they are too many or `--lazy` asks for it."""
+    needed, free = bytes_prepared(len(ground.reader), ground.reader.grid), available_bytes()
+    aside = job.lazy or (free is not None and needed > SHARE_OF_MEMORY * free)
+    consensus = sliced(ground.consensus.map)
+    return prepared(ground.reader, consensus, desk.folder if aside else None, desk.progress("read"))
 
 
 def training_settings(ground: Ground, job: LandscapeInput) -> TrainingSettings:
@@ -176,7 +169,8 @@ def training_data(ground: Ground, baseline: Baseline, source: SliceSource, job: 
     if job.encoder == "pixels":
         return TrainingData(*common, pixel_features(source))
     features, direct = subspace_features(baseline.latents, job.latent)
-    return TrainingData(*common, features, direct, first_latents(baseline.latents, job.latent))
+    linear = SubspaceSlices.of(baseline.decoder)
+    return TrainingData(*common, features, direct, first_latents(baseline.latents, job.latent), linear)
 
 
 def subspace_features(latents: Latents, wanted: int) -> tuple[np.ndarray, np.ndarray]:
@@ -200,11 +194,11 @@ def first_latents(latents: Latents, wanted: int) -> Latents:
 
 
 def pixel_features(source: SliceSource) -> np.ndarray:
-    """The transforms times their CTF [n, 2p], real and imaginary parts in units of their root mean square, within PIXEL_FEATURES_RADIUS."""
+    """The transforms, less the consensus, times their CTF [n, 2p], real and imaginary parts in units of their root mean square, within PIXEL_FEATURES_RADIUS."""
     grid: SliceGrid = source.grid
     near = np.flatnonzero(np.hypot(grid.kx, grid.ky) < PIXEL_FEATURES_RADIUS)
     features = np.empty((len(source), 2 * len(near)), np.float32)
-    groups = batches(np.arange(len(source)), READ_TOGETHER)
+    groups = batches(np.arange(len(source)), ENCODED_TOGETHER)
     for rows, slices in zip(groups, source.stream(groups), strict=True):
         values: Any = slices.values[:, near] * slices.transfer[:, near]
         features[rows] = np.concatenate([values.real, values.imag], axis=1)

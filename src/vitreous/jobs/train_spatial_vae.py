@@ -158,7 +158,7 @@ class TrainSpatialVae(ImageInput):
         from vitreous.heterogeneity.background_noise import background_noise
         from vitreous.heterogeneity.consensus import whitened_reader
         from vitreous.heterogeneity.coordinate_network import NetworkSettings
-        from vitreous.heterogeneity.slice_source import SlicesOnDisk, bytes_loaded, loaded
+        from vitreous.heterogeneity.slice_source import bytes_prepared, prepared
         from vitreous.heterogeneity.spatial_vae import image_plane
         from vitreous.heterogeneity.spatial_vae_training import SpatialData, SpatialSettings
         from vitreous.reconstruction.direct_inversion import InversionSettings
@@ -186,8 +186,8 @@ class TrainSpatialVae(ImageInput):
         )
         reader = whitened_reader(unturned, inversion, noise.sigma, settings.radius)
         free = available_bytes()
-        fits = free is None or bytes_loaded(count, reader.grid) <= SHARE_OF_MEMORY * free
-        source = loaded(reader, desk.progress("read")) if fits else SlicesOnDisk(reader)
+        fits = free is None or bytes_prepared(count, reader.grid) <= SHARE_OF_MEMORY * free
+        source = prepared(reader, folder=None if fits else desk.folder, progress=desk.progress("read"))
         return SpatialData(source, image_plane(reader.grid, radius, noise.signal)), settings
 
     def shifts(self, box: int, pixel_size: float) -> tuple[float, float]:

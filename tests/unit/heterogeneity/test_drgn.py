@@ -47,6 +47,14 @@ def batch() -> Batch:
     return a_batch(moving_particles(COUNT, BOX, snr=0.5).particles)
 
 
+def less_consensus(batch: Batch) -> Batch:
+    """The batch as a SliceSource gives it."""
+    expected = [
+        c * values_at(CONSENSUS, batch.plane @ basis) for c, basis in zip(batch.transfer, batch.basis, strict=True)
+    ]
+    return batch._replace(values=batch.values - np.array(expected))
+
+
 @pytest.fixture(scope="module")
 def weights() -> Weights:
     return Weights(trained(), draw_encoder(6, 2, 10, 2, np.random.default_rng(3)))
@@ -61,7 +69,7 @@ def test_the_gain_is_the_difference_of_two_log_likelihoods(batch, weights):
         latent = mean[i] + np.exp(log_deviation[i]) * batch.eps[i]
         added = batch.scale * network_values(weights.decoder, points, latent, BOX)
         terms = [
-            definition.log_likelihood(batch.values[i], batch.transfer[i], volume)
+            definition.log_likelihood(batch.values[i] + batch.transfer[i] * consensus, batch.transfer[i], volume)
             for volume in (consensus + added, consensus)
         ]
         assert gain[i] == pytest.approx(terms[0] - terms[1], rel=1e-4)  # single precision sums of large terms
@@ -128,12 +136,9 @@ def test_a_correction_turns_and_moves_as_a_new_pose_would(weights):
     np.testing.assert_allclose(values, after.values, atol=1e-4 * abs(after.values).max())
     # and the gain is that of the new pose, counted from the consensus at the old one
     rows = Rows(latent=np.zeros((COUNT, 4), np.float32), pose=correction.astype(np.float32))
-    gain, _ = drgn.gains(weights, rows, before, CONSENSUS)
-    new, _ = drgn.gains(weights, rows._replace(pose=None), after, CONSENSUS)
-    misfit = [
-        (np.abs(b.values - b.transfer * values_at(CONSENSUS, b.plane @ b.basis)) ** 2).sum(axis=1)
-        for b in (before, after)
-    ]
+    gain, _ = drgn.gains(weights, rows, less_consensus(before), CONSENSUS)
+    new, _ = drgn.gains(weights, rows._replace(pose=None), less_consensus(after), CONSENSUS)
+    misfit = [(np.abs(less_consensus(b).values) ** 2).sum(axis=1) for b in (before, after)]
     np.testing.assert_allclose(gain, new + misfit[0] - misfit[1], rtol=1e-3, atol=1e-2)
 
 
@@ -150,7 +155,9 @@ def test_gradients_of_poses_exist_at_no_correction_and_point_home(weights):
     off = np.tile([0.05, -0.03, 0.04], (COUNT, 1))
     turned = np.swapaxes(matrix_from_rotation_vector(off), -1, -2)
     batch = a_batch(made.particles)
-    batch = batch._replace(basis=(batch.basis @ turned).astype(np.float32))  # poses wrong by a known turn
+    batch = less_consensus(
+        batch._replace(basis=(batch.basis @ turned).astype(np.float32))
+    )  # poses wrong by a known turn
     still = Weights(weights.decoder._replace(last=np.zeros_like(weights.decoder.last)), None)
 
     def loss(pose):

@@ -28,7 +28,7 @@ from vitreous.heterogeneity.drgn_training import (
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.network_decoder import shell_amplitude
 from vitreous.heterogeneity.row_table import RowTable
-from vitreous.heterogeneity.slice_source import LoadedSlices, SlicesOnDisk, loaded
+from vitreous.heterogeneity.slice_source import SliceSource, prepared
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.slicing import sliced
 
@@ -50,7 +50,12 @@ def data_of(particles, features: np.ndarray | None = None, **changes) -> Trainin
     if features is None:
         features = np.random.default_rng(0).normal(size=(len(particles), 3)).astype(np.float32)
     return TrainingData(
-        loaded(reader), np.arange(len(particles)), sliced(MIDDLE), shell_amplitude(MIDDLE), features, **changes
+        prepared(reader, sliced(MIDDLE)),
+        np.arange(len(particles)),
+        sliced(MIDDLE),
+        shell_amplitude(MIDDLE),
+        features,
+        **changes,
     )
 
 
@@ -86,19 +91,21 @@ def test_another_seed_is_another_training():
     assert not same(train(data(), replace(SETTINGS, epochs=1)), train(data(), replace(SETTINGS, epochs=1, seed=1)))
 
 
-def test_from_the_disk_it_is_the_same_to_the_bit():
+def test_from_the_disk_it_is_the_same_to_the_bit(tmp_path):
     particles = made().particles
     sigma = noise(particles, INVERSION, MIDDLE)
-    on_disk = replace(data(), source=SlicesOnDisk(whitened_reader(particles, INVERSION, sigma)))
+    on_disk = replace(data(), source=prepared(whitened_reader(particles, INVERSION, sigma), sliced(MIDDLE), tmp_path))
     settings = replace(SETTINGS, epochs=2)
     assert same(train(data(), settings), train(on_disk, settings))
 
 
-def test_a_source_gives_the_rows_of_each_batch_in_order():
+def test_a_source_gives_the_rows_of_each_batch_in_order(tmp_path):
     reader = whitened_reader(made().particles, INVERSION, noise(made().particles, INVERSION, MIDDLE))
     order = np.random.default_rng(1).permutation(COUNT)
     groups = [order[start : start + 7] for start in range(0, COUNT, 7)]
-    streams = zip(loaded(reader).stream(groups), SlicesOnDisk(reader).stream(groups), groups, strict=True)
+    on_disk = prepared(reader, folder=tmp_path)
+    assert isinstance(on_disk.slices.values.base, np.memmap) and list(tmp_path.iterdir()) == []
+    streams = zip(prepared(reader).stream(groups), on_disk.stream(groups), groups, strict=True)
     for memory, disk, rows in streams:
         for name in ("values", "transfer", "basis"):
             np.testing.assert_array_equal(getattr(memory, name), getattr(disk, name))
@@ -156,7 +163,9 @@ def test_poses_are_refined():
     volume = density(0.0, BOX)
     reader = whitened_reader(off, INVERSION, noise(particles, INVERSION, volume))
     nothing = np.zeros((300, 0), np.float32)
-    facts = TrainingData(loaded(reader), np.arange(300), sliced(volume), shell_amplitude(volume), nothing)
+    facts = TrainingData(
+        prepared(reader, sliced(volume)), np.arange(300), sliced(volume), shell_amplitude(volume), nothing
+    )
     network = replace(NETWORK, latent=0)
     settings = TrainingSettings(network, 8, 6, epochs=16, rate=1e-4, pose_rate=6e-3, refine_poses=True)
     state = train(facts, settings)
@@ -203,7 +212,7 @@ def test_a_loss_that_is_no_number_stops_at_once_and_names_the_batch():
     slices = data().source.slices
     values = slices.values.copy()
     values[17] = np.nan
-    broken = replace(data(), source=LoadedSlices(replace(slices, values=values), data().source.grid))
+    broken = replace(data(), source=SliceSource(replace(slices, values=values), data().source.grid))
     kept: list[TrainingState] = []
     with pytest.raises(DataProblem, match=r"epoch 1, batch \d+, whose 16 particles begin with image ") as caught:
         train(broken, SETTINGS, keep=kept.append, name_of=lambda row: f"image {row}")

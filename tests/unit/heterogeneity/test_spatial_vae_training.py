@@ -17,7 +17,7 @@ from vitreous.heterogeneity.background_noise import background_noise
 from vitreous.heterogeneity.consensus import whitened_reader
 from vitreous.heterogeneity.coordinate_network import NetworkSettings
 from vitreous.heterogeneity.latent_maps import principal_components
-from vitreous.heterogeneity.slice_source import loaded
+from vitreous.heterogeneity.slice_source import prepared
 from vitreous.heterogeneity.spatial_vae import image_plane
 from vitreous.heterogeneity.spatial_vae_training import (
     SpatialData,
@@ -41,7 +41,7 @@ def data_of(made: SlidingParticles, radius: float) -> SpatialData:
     noise = background_noise(particles, 8.5)
     particles = replace(particles, pose=Pose(np.zeros((count, 3)), np.zeros((count, 2))))
     reader = whitened_reader(particles, InversionSettings(np.eye(3)[None]), noise.sigma, radius)
-    return SpatialData(loaded(reader), image_plane(reader.grid, 10.0, noise.signal))
+    return SpatialData(prepared(reader), image_plane(reader.grid, 10.0, noise.signal))
 
 
 @pytest.fixture(scope="module")

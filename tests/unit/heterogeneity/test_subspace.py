@@ -16,7 +16,7 @@ from vitreous.fourier.interpolation import gridding_correction
 from vitreous.heterogeneity.consensus import noise, whitened_reader
 from vitreous.heterogeneity.fourier_ball import fourier_ball, working_box
 from vitreous.heterogeneity.particle_slices import ParticleSlices
-from vitreous.heterogeneity.slice_source import LoadedSlices, SlicesOnDisk, loaded, without_consensus
+from vitreous.heterogeneity.slice_source import SliceSource, prepared
 from vitreous.heterogeneity.subspace import (
     SubspaceSettings,
     SubspaceState,
@@ -46,7 +46,7 @@ def problem(count: int = 600, snr: float = 1.0, still: bool = False):
     reader = whitened_reader(made.particles, INVERSION, noise(made.particles, INVERSION, mean))
     half = made.particles.half_set
     halves = (np.flatnonzero(half == 1), np.flatnonzero(half == 2))
-    return without_consensus(loaded(reader), sliced(mean)), halves, made.position
+    return prepared(reader, sliced(mean)), halves, made.position
 
 
 def slices_of(source, maps: np.ndarray, row: int) -> np.ndarray:
@@ -82,7 +82,7 @@ def test_the_m_step_solves_the_equations_of_every_frequency():
     values = (rng.normal(size=(count, len(grid), 2)) @ [1, 1j]).astype(np.complex64)
     mean = rng.normal(size=(count, 2)).astype(np.float32)
     covariance = np.tile(0.3 * np.eye(2), (count, 1, 1)).astype(np.float32)
-    source, ball = LoadedSlices(ParticleSlices(values, transfer, basis), grid), fourier_ball(BOX, 8.0)
+    source, ball = SliceSource(ParticleSlices(values, transfer, basis), grid), fourier_ball(BOX, 8.0)
     found = maximisation(
         source, np.arange(count), Moments(mean, covariance, np.zeros(count)), ball, np.zeros((2, ball.shells)), ONE
     )
@@ -185,17 +185,17 @@ def test_one_worker_or_two_from_memory_or_disk_it_is_the_same_to_the_bit(tmp_pat
     assert whole.log_evidence == resumed.log_evidence
     made = moving_particles(600, BOX, snr=1.0)
     reader = whitened_reader(made.particles, INVERSION, noise(made.particles, INVERSION, MIDDLE))
-    disk = without_consensus(SlicesOnDisk(reader), sliced(MIDDLE))
+    disk = prepared(reader, sliced(MIDDLE), tmp_path)
     streamed = fit_subspace(disk, halves, SETTINGS, MIDDLE, PIXEL_SIZE)
     np.testing.assert_array_equal(whole.decoder.maps, streamed.decoder.maps)
 
 
-def test_memory_stays_below_k_and_2_padded_volumes():
+def test_memory_stays_below_k_and_2_padded_volumes(tmp_path):
     box, components = 40, 8
     made = moving_particles(24, box, snr=0.5)  # few, because what is measured are volumes
     mean = density(0.0, box)
     reader = whitened_reader(made.particles, INVERSION, np.full((1, box), 50.0))
-    disk = without_consensus(SlicesOnDisk(reader), sliced(mean))
+    disk = prepared(reader, sliced(mean), tmp_path)
     halves = (np.arange(0, 24, 2), np.arange(1, 24, 2))
     settings = SubspaceSettings(components, 4, 20.0, 17.0)
     fit_subspace(
