@@ -1,7 +1,8 @@
 """Landscapes: vitreous against cryoDRGN on the same particles, with networks of the same layers and width, on the same machine, in one run.
 
     python benchmarks/against_cryodrgn.py [--parts speed streaming hinge] [--data FOLDER] [--cryodrgn PATH] [--reuse-cryodrgn]
-                                          [--boxes 64 128] [--count 2000] [--epochs 4] [--hinge-count 10000] [--hinge-epochs 20] [--json FILE]
+                                          [--boxes 64 128] [--count 2000] [--epochs 4] [--hinge-count 10000] [--hinge-epochs 20]
+                                          [--hinge-iterations 20] [--json FILE]
 
 `speed` trains both programs at 64 and at 128 px, `streaming` ours from the disk and from memory, `hinge` both networks and the linear subspace on a hinge whose
 angles are known. cryoDRGN needs some minutes an epoch on a CPU: `hinge` takes hours. landscapes/README.md says what is measured, and how.
@@ -46,6 +47,7 @@ def arguments() -> argparse.Namespace:
         ("hinge-count", 10_000, "particles of hinge"),
         ("hinge-box", 64, "pixels of hinge"),
         ("hinge-epochs", 20, "of hinge"),
+        ("hinge-iterations", 20, "of the subspace of hinge"),
         ("hinge-conformations", 50, "angles of hinge"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default %(default)s)")

@@ -86,7 +86,7 @@ def hinge(session: Session) -> None:
     ours = session.train(place, network, "vitreous_hinge", label="drgn")
     say("subspace: fitting")
     command = vitreous_subspace(
-        session.vitreous, options.latent, options.hinge_epochs, session.folder("subspace_hinge")
+        session.vitreous, options.latent, options.hinge_iterations, session.folder("subspace_hinge")
     )
     subspace = measure(command, place, session.runs / "subspace_hinge.log")
     theirs = session.train_cryodrgn(place, network, "cryodrgn_hinge", wanted)
@@ -96,7 +96,7 @@ def hinge(session: Session) -> None:
         folders[theirs.name] = session.runs / "cryodrgn_hinge"
         seconds[theirs.name] = theirs.run.wall_seconds
     scores = session.score(place, folders, "scores_hinge")
-    print(f"\nhinge: {wanted}; {network}; the subspace {options.hinge_epochs} iterations")
+    print(f"\nhinge: {wanted}; {network}; the subspace {options.hinge_iterations} iterations")
     print("Whole processes: " + ", ".join(f"{name} {value:.0f} s" for name, value in seconds.items()))
     print_scores(scores)
     for name in ("drgn", "subspace"):

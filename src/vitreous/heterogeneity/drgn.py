@@ -48,7 +48,7 @@ class Weights(NamedTuple):
 class Batch(NamedTuple):
     """Some particles as the bound sees them: `values` less the consensus, `transfer` [b, p], `basis` [b, 2, 3] as in ParticleSlices, `plane` [p, 2] the pixels (kx, ky)
     and `scale` [p] the amplitude there, `features` [b, m] for the encoder, `eps` [b, d] standard normal numbers, and `weight` [b], 0 for particles
-    that only fill up the batch; `linear` [b, p, k] the slices of the eigenvolumes."""
+    that only fill up the batch; `opens` [d], 0 for coordinates of the latent that are held at 0; `linear` [b, p, k] the slices of the eigenvolumes."""
 
     values: Any
     transfer: Any
@@ -58,6 +58,7 @@ class Batch(NamedTuple):
     features: Any
     eps: Any
     weight: Any
+    opens: Any
     linear: Any = None
 
 
@@ -83,14 +84,14 @@ class Rows(NamedTuple):
 
 
 def posterior(weights: Weights, rows: Rows, batch: Batch) -> tuple[Array, Array]:
-    """Mean and log deviation [b, d] of the latents."""
+    """Mean and log deviation [b, d] of the latents: 0 for closed coordinates, so that their divergence is 0."""
     if rows.latent is not None:
         mean, log_deviation = namespace(rows.latent).split(rows.latent, 2, axis=-1)
-        return mean, log_deviation
-    if weights.encoder is None:
-        nothing = batch.eps[:, :0]
-        return nothing, nothing
-    return encode(weights.encoder, batch.features)
+    elif weights.encoder is not None:
+        mean, log_deviation = encode(weights.encoder, batch.features)
+    else:
+        return batch.eps[:, :0], batch.eps[:, :0]
+    return mean * batch.opens, log_deviation * batch.opens
 
 
 def gains(

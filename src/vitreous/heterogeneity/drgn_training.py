@@ -37,11 +37,12 @@ from vitreous.heterogeneity.slice_source import SliceSource
 from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.reconstruction.projection import PADDING, FourierVolume
 
-ENCODER_FROM = 0.15  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
+ENCODER_FROM = 0.05  # of the epochs, where the encoder starts from known latents: the decoder learns what they mean before they may change
 POSES_FROM = 0.25  # of the epochs: before, the latent would be blamed on the poses
-import os
-
-MIXD = float(os.environ.get("MIXD", "1"))
+# (fraction of the epochs from which it holds, coordinates of the latent that are open, the others being 0). What the first one can tell by a curved
+# path through the eigenvolumes is not left to the next: a motion along one arc has one coordinate, where a linear subspace needs several.
+LATENTS_OPEN = ((0.0, 1), (0.3, 2), (0.4, 4), (0.5, math.inf))
+STILL_CLOSED = 0.1  # of their first weights: little is shaken when they open
 MIXTURE_WIDTH, MIXTURE_LAYERS = 64, 2
 ENCODED_TOGETHER = 512
 
@@ -72,6 +73,10 @@ class TrainingSettings:
                 raise SettingsProblem(f"{name.replace('_', ' ')} {getattr(self, name)}", "a positive number")
         if self.beta < 0 or self.share > 1:
             raise SettingsProblem(f"beta {self.beta}, share {self.share}", "beta at least 0, share at most 1")
+
+    def open_in(self, epoch: int) -> np.ndarray:
+        """1 for each coordinate of the latent [d] that is open in epoch `epoch`, 0 for the others."""
+        return (np.arange(self.network.latent) < opened(LATENTS_OPEN, epoch, self.epochs)).astype(np.float32)
 
     def radius_of(self, epoch: int) -> float:
         """Radius of the rings that epoch `epoch` (from 0) looks at."""
@@ -105,7 +110,7 @@ class TrainingState:
 class TrainingData:
     """What a training sees: the particles, those `rows` of them that are trained on, the consensus as FourierVolume, the amplitude of the network,
     what the encoder knows of each particle (`features` [n, m]), and where it starts: `direct` [m, 2d] (see `draw_encoder`), or for an autodecoder the
-    latents themselves."""
+    latents themselves; and the eigenvolumes that the decoder mixes, if any."""
 
     source: SliceSource
     rows: np.ndarray
@@ -136,8 +141,11 @@ def first_weights(data: TrainingData, settings: TrainingSettings) -> Weights:
     network = settings.network
     decoder, mixture, encoder = draw_network(network, settings.particle_radius, rng), None, None
     if data.linear is not None:
-        direct = MIXD * np.eye(network.latent, data.linear.components)
+        direct = np.zeros((network.latent, data.linear.components))
+        direct[0, 0] = 1
         mixture = draw_perceptron(direct, MIXTURE_WIDTH, MIXTURE_LAYERS, rng, spread=1.0)
+        for first in (decoder.latent, mixture.layers[0][0]):
+            first[1:] *= STILL_CLOSED
     if network.latent and not settings.autodecoder:
         size = data.features.shape[1]
         encoder = draw_encoder(size, network.latent, network.width, network.layers, rng, data.direct)
@@ -198,7 +206,7 @@ def one_epoch(
             None if latent is None else filled_up(latent.values[rows], settings.batch),
             None if not moves or pose is None else filled_up(pose.values[rows], settings.batch),
         )
-        batch = batch_of(data, slices, rows, own, pixels, settings, rng)
+        batch = batch_of(data, slices, rows, own, pixels, settings, rng, settings.open_in(state.epoch))
         weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data, listens)
         values = np.array([float(part) for part in parts])
         if not np.isfinite(values).all():
@@ -271,14 +279,17 @@ def batch_of(
     pixels: np.ndarray,
     settings: TrainingSettings,
     rng: np.random.Generator,
+    opens: np.ndarray | None = None,
 ) -> Batch:
-    """Particles at these pixels as a batch of `settings.batch`: a shorter one is filled up with particles of weight 0, so that shapes stay.
+    """Particles at these pixels as a batch of `settings.batch`: a shorter one is filled up with particles of weight 0, so that shapes stay. `opens` [d]: 1
+    for open coordinates of the latent, by default all.
 
     With a share of the pixels, values and transfer are larger by its inverse square root: sums over pixels keep their mean.
     """
     size, grid = settings.batch, data.source.grid
     kx, ky = grid.kx[pixels], grid.ky[pixels]
     factor = np.float32(settings.share**-0.5)
+    opens = np.ones(settings.network.latent, np.float32) if opens is None else opens
     basis, linear = filled_up(slices.basis, size), None
     if data.linear is not None:
         linear = data.linear.at(basis if own.pose is None else drgn.turned(basis, own.pose), kx, ky)
@@ -289,8 +300,9 @@ def batch_of(
         plane=np.stack([kx, ky], axis=-1).astype(np.float32),
         scale=amplitude_at(data.amplitude, np.hypot(kx, ky)),
         features=filled_up(data.features[rows], size),
-        eps=rng.standard_normal((size, settings.network.latent), dtype=np.float32),
+        eps=rng.standard_normal((size, len(opens)), dtype=np.float32) * opens,
         weight=filled_up(np.ones(len(rows), np.float32), size),
+        opens=opens,
         linear=linear,
     )
 
@@ -344,14 +356,14 @@ def bounds_of(
 def encoded(weights: Weights, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and log deviation of the latents of particles with these features."""
     nothing = np.zeros((len(features), 0), np.float32)
-    some = Batch(None, None, None, None, None, features, nothing, None)
+    some = Batch(None, None, None, None, None, features, nothing, None, np.float32(1))
     mean, log_deviation = drgn.posterior(weights, Rows(), some)
     return np.asarray(mean), np.asarray(log_deviation)
 
 
 def decoder_of(
-    state: TrainingState, data: TrainingData, settings: TrainingSettings, consensus: np.ndarray, pixel_size: float
+    state: TrainingState, data: TrainingData, settings: TrainingSettings, maps: np.ndarray, pixel_size: float
 ) -> NetworkDecoder:
-    """The trained decoder; `consensus` is the map whose transform was trained on."""
-    weights = weights_of(state, data, settings).decoder
-    return NetworkDecoder.of(weights, consensus, data.amplitude, pixel_size, settings.radius)
+    """The trained decoder; `maps` [k + 1, z, y, x] are the consensus and the eigenvolumes whose transforms were trained on."""
+    weights = weights_of(state, data, settings)
+    return NetworkDecoder.of(weights.decoder, weights.mixture, maps, data.amplitude, pixel_size, settings.radius)

@@ -86,7 +86,9 @@ class Column:
         if self.file is None:
             self.values[self.filled : self.filled + len(some)] = some
         else:
-            self.file.write(np.ascontiguousarray(some, self.kind))  # not through the map: a full disk is an error here
+            self.file.write(
+                some.astype(self.kind, copy=False).tobytes()
+            )  # not through the map: a full disk is an error here
             self.file.flush()
         self.filled += len(some)
 

@@ -35,7 +35,7 @@ class LandscapeInput(ImageInput):
     batch
         Particles in each step of the training.
     rate
-        Learning rate.
+        Learning rate at first; it falls to 0 as a cosine over the epochs.
     beta
         Weight of the KL term; 1 is the likelihood bound.
     share
@@ -67,7 +67,7 @@ class LandscapeInput(ImageInput):
     layers: int = field(default=3, kw_only=True)
     waves: int = field(default=96, kw_only=True)
     batch: int = field(default=8, kw_only=True)
-    rate: float = field(default=1e-3, kw_only=True)
+    rate: float = field(default=2e-3, kw_only=True)
     beta: float = field(default=1.0, kw_only=True)
     share: float = field(default=0.5, kw_only=True)
     encoder: Literal["subspace", "pixels"] = field(default="subspace", kw_only=True)

@@ -121,7 +121,8 @@ def train_network(ground: Ground, source: SliceSource, baseline: Baseline, job: 
         progress=desk.progress("train"),
         name_of=lambda row: particle_name(ground.particles, row, job.particles),
     )
-    decoder = decoder_of(state, data, settings, ground.consensus.map, ground.particles.pixel_size)
+    maps = baseline.decoder.maps[: None if job.latent else 1]  # the mean of the subspace is the consensus
+    decoder = decoder_of(state, data, settings, maps, ground.particles.pixel_size)
     held_out = np.zeros(0) if job.autodecoder else bounds_of(state, data, settings, ground.held_out)
     return Trained(
         decoder,
@@ -163,14 +164,16 @@ def training_data(ground: Ground, baseline: Baseline, source: SliceSource, job: 
     """The particles as the network sees them. An autodecoder is trained on all: a latent that was never trained says nothing."""
     consensus = ground.consensus.map
     rows = np.arange(len(source)) if job.autodecoder else ground.trained
-    common = (source, rows, sliced(consensus), shell_amplitude(consensus))
+    common = TrainingData(
+        source, rows, sliced(consensus), shell_amplitude(consensus), np.zeros((len(source), 0), np.float32)
+    )
     if job.latent == 0:
-        return TrainingData(*common, np.zeros((len(source), 0), np.float32))
+        return common
+    common = replace(common, linear=SubspaceSlices.of(baseline.decoder))
     if job.encoder == "pixels":
-        return TrainingData(*common, pixel_features(source))
+        return replace(common, features=pixel_features(source))
     features, direct = subspace_features(baseline.latents, job.latent)
-    linear = SubspaceSlices.of(baseline.decoder)
-    return TrainingData(*common, features, direct, first_latents(baseline.latents, job.latent), linear)
+    return replace(common, features=features, direct=direct, first_latents=first_latents(baseline.latents, job.latent))
 
 
 def subspace_features(latents: Latents, wanted: int) -> tuple[np.ndarray, np.ndarray]:

@@ -5,11 +5,13 @@ import pytest
 from tests.unit.heterogeneity.moving_particle import PIXEL_SIZE, density
 
 from vitreous.engine.checkpoint import load_state, save_state, saved_class
-from vitreous.errors import SettingsProblem
+from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.transforms import forward
 from vitreous.heterogeneity.coordinate_network import NetworkSettings, NetworkWeights, draw_network, network_values
 from vitreous.heterogeneity.decoder import decoded_volume
 from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at, shell_amplitude
+from vitreous.heterogeneity.perceptron import answer, draw_perceptron
+from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.reference import drgn as definition
 
 BOX = 16
@@ -25,7 +27,7 @@ def trained(seed: int = 0, settings: NetworkSettings = SETTINGS) -> NetworkWeigh
 
 def decoder(weights: NetworkWeights, radius: float = 8.0) -> NetworkDecoder:
     volume = density(0.3, BOX)
-    return NetworkDecoder.of(weights, volume, shell_amplitude(volume), PIXEL_SIZE, radius)
+    return NetworkDecoder.of(weights, None, volume[None], shell_amplitude(volume), PIXEL_SIZE, radius)
 
 
 def test_values_are_those_of_the_definition():
@@ -68,7 +70,7 @@ def test_it_starts_at_the_consensus_for_every_latent():
     inside = np.sqrt((k**2).sum(axis=0)) < BOX / 2
     for latent in ([0.0, 0.0], [3.0, -2.0]):
         transform = forward(decoded_volume(start, np.array(latent)).data, 3)
-        expected = forward(start.consensus, 3)
+        expected = forward(start.maps[0], 3)
         np.testing.assert_allclose(transform[inside], expected[inside], atol=1e-5 * abs(expected).max())
 
 
@@ -104,6 +106,26 @@ def test_a_decoder_is_saved_whole(tmp_path):
     latent = np.array([0.3, 0.1])
     np.testing.assert_array_equal(decoded_volume(after, latent).data, decoded_volume(before, latent).data)
     assert (after.dimensions, after.box, after.radius) == (2, BOX, 8.0)
+
+
+def test_eigenvolumes_are_mixed_into_the_map(tmp_path):
+    rng, latent = np.random.default_rng(5), np.array([0.7, -0.4])
+    maps = np.stack([density(position, BOX) for position in (0.0, 0.5, -0.5)])
+    mixture = draw_perceptron(rng.normal(size=(2, 2)), 5, 1, rng, spread=1.0)
+    mixture.layers[-1][0][:] = rng.normal(size=(5, 2))
+    silent = draw_network(NetworkSettings(latent=2, width=8, layers=1, waves=3), 6.0, rng)  # its last layer is 0
+    mixed = NetworkDecoder.of(silent, mixture, maps, shell_amplitude(maps[0]), PIXEL_SIZE, 8.0)
+    amounts = answer(mixture, latent)
+    expected = SubspaceDecoder(maps, PIXEL_SIZE, 8.0)
+    scale = abs(maps).max()
+    np.testing.assert_allclose(
+        decoded_volume(mixed, latent).data, decoded_volume(expected, amounts).data, atol=1e-5 * scale
+    )
+    save_state(tmp_path / "decoder.npz", mixed)
+    after = load_state(tmp_path / "decoder.npz", NetworkDecoder)
+    np.testing.assert_array_equal(decoded_volume(after, latent).data, decoded_volume(mixed, latent).data)
+    with pytest.raises(DataProblem, match="2 maps"):
+        NetworkDecoder.of(silent, mixture, maps[:2], shell_amplitude(maps[0]), PIXEL_SIZE, 8.0)
 
 
 def test_one_map_for_all_has_no_latent():

@@ -12,6 +12,7 @@ from vitreous.heterogeneity.coordinate_network import network_values
 from vitreous.heterogeneity.drgn import Batch, Rows, Weights
 from vitreous.heterogeneity.latent_encoder import draw_encoder
 from vitreous.heterogeneity.network_decoder import amplitude_at, shell_amplitude
+from vitreous.heterogeneity.perceptron import answer, draw_perceptron
 from vitreous.model.particles import Particles
 from vitreous.model.pose import Pose
 from vitreous.reconstruction.direct_inversion import InversionSettings
@@ -39,6 +40,7 @@ def a_batch(particles: Particles, sigma: float = 2.0) -> Batch:
         rng.normal(size=(count, 6)).astype(np.float32),
         rng.normal(size=(count, 2)).astype(np.float32),
         np.ones(count, np.float32),
+        np.ones(2, np.float32),
     )
 
 
@@ -77,6 +79,37 @@ def test_the_gain_is_the_difference_of_two_log_likelihoods(batch, weights):
         assert divergence[i] == pytest.approx(expected, rel=1e-4)
 
 
+def with_eigenvolumes(batch: Batch, weights: Weights) -> tuple[Batch, Weights]:
+    """Three eigenvolumes whose slices are random numbers, and a mixture that is not linear."""
+    rng = np.random.default_rng(8)
+    linear = rng.normal(size=(*batch.values.shape, 3, 2)).astype(np.float32) @ np.array([1, 1j], np.complex64)
+    mixture = draw_perceptron(rng.normal(size=(2, 3)), 6, 2, rng, spread=1.0)
+    mixture.layers[-1][0][:] = rng.normal(size=mixture.layers[-1][0].shape)
+    return batch._replace(linear=linear), weights._replace(mixture=mixture)
+
+
+def test_eigenvolumes_are_added_in_the_amounts_of_the_mixture(batch, weights):
+    both, mixing = with_eigenvolumes(batch, weights)
+    gain, _ = drgn.gains(mixing, Rows(), both, CONSENSUS)
+    mean, log_deviation = drgn.posterior(mixing, Rows(), both)
+    for i in range(COUNT):
+        points, latent = both.plane @ both.basis[i], mean[i] + np.exp(log_deviation[i]) * both.eps[i]
+        added = both.scale * network_values(mixing.decoder, points, latent, BOX)
+        added = added + sum(both.linear[i, :, j] * answer(mixing.mixture, latent)[j] for j in range(3))
+        terms = [definition.log_likelihood(both.values[i], both.transfer[i], volume) for volume in (added, 0 * added)]
+        assert gain[i] == pytest.approx(terms[0] - terms[1], rel=1e-4)  # single precision sums of large terms
+
+
+def test_closed_coordinates_are_0_and_cost_nothing(batch, weights):
+    closed = batch._replace(opens=np.array([1, 0], np.float32), eps=batch.eps * np.array([1, 0], np.float32))
+    mean, log_deviation = drgn.posterior(weights, Rows(), closed)
+    assert (mean[:, 1] == 0).all() and (log_deviation[:, 1] == 0).all()
+    assert (drgn.images_of(mean, log_deviation, None, Rows(), closed).latent[:, 1] == 0).all()
+    _, divergence = drgn.gains(weights, Rows(), closed, CONSENSUS)
+    first = definition.divergence(mean[0, :1].astype(float), np.exp(log_deviation[0, :1].astype(float)))
+    assert divergence[0] == pytest.approx(first, rel=1e-4)
+
+
 def test_jax_computes_the_same_loss(batch, weights):
     jax = pytest.importorskip("jax")
     expected, parts = drgn.loss(weights, Rows(), batch, CONSENSUS)
@@ -86,9 +119,11 @@ def test_jax_computes_the_same_loss(batch, weights):
     np.testing.assert_allclose([float(p) for p in found_parts], [float(p) for p in parts], rtol=1e-4)
 
 
-@pytest.mark.parametrize("with_poses", [False, True])
-def test_the_gradient_made_image_by_image_is_that_of_the_sum(batch, weights, with_poses):
+@pytest.mark.parametrize(("with_poses", "with_volumes"), [(False, False), (True, False), (False, True)])
+def test_the_gradient_made_image_by_image_is_that_of_the_sum(batch, weights, with_poses, with_volumes):
     jax = pytest.importorskip("jax")
+    if with_volumes:
+        batch, weights = with_eigenvolumes(batch, weights)
     arrays = jax.tree.map(jax.numpy.asarray, batch._replace(weight=np.array([1, 1, 0, 1, 1], np.float32)))
     pose = np.random.default_rng(1).normal(0, 0.05, (COUNT, 5)).astype(np.float32) if with_poses else None
 
@@ -105,7 +140,7 @@ def test_the_gradient_made_image_by_image_is_that_of_the_sum(batch, weights, wit
 
 def test_particles_of_weight_0_count_nothing(batch, weights):
     weight = np.array([1, 1, 1, 0, 0], np.float32)
-    some = Batch(*(part[:3] if len(part) == COUNT else part for part in batch))
+    some = Batch(*(part[:3] if part is not None and len(part) == COUNT else part for part in batch))
     whole, _ = drgn.loss(weights, Rows(), batch._replace(weight=weight), CONSENSUS)
     few, _ = drgn.loss(weights, Rows(), some, CONSENSUS)
     assert float(whole) == pytest.approx(float(few), rel=1e-5)

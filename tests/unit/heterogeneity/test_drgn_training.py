@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from tests.unit.heterogeneity.moving_particle import MovingParticles, density, m
 
 from vitreous.engine.checkpoint import load_state, save_state
 from vitreous.errors import DataProblem, SettingsProblem
+from vitreous.fourier.nonuniform import transform_at
 from vitreous.geometry.rotations import angular_distance, matrix_from_euler, matrix_from_rotation_vector
 from vitreous.heterogeneity.consensus import noise, whitened_reader
-from vitreous.heterogeneity.coordinate_network import NetworkSettings
+from vitreous.heterogeneity.coordinate_network import NetworkSettings, network_values
 from vitreous.heterogeneity.decoder import decoded_volume
 from vitreous.heterogeneity.drgn import corrected_pose
 from vitreous.heterogeneity.drgn_training import (
@@ -24,11 +26,15 @@ from vitreous.heterogeneity.drgn_training import (
     first_state,
     latents_of,
     train,
+    weights_of,
 )
 from vitreous.heterogeneity.latents import Latents
-from vitreous.heterogeneity.network_decoder import shell_amplitude
+from vitreous.heterogeneity.network_decoder import amplitude_at, shell_amplitude
+from vitreous.heterogeneity.perceptron import answer
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource, prepared
+from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
+from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.slicing import sliced
 
@@ -118,7 +124,7 @@ def test_it_learns_how_the_particle_moves_from_latents_that_say_where_it_is():
     rng = np.random.default_rng(3)
     seen = (particles.position / particles.position.std() + rng.normal(0, 0.3, 800)).astype(np.float32)[:, None]
     features = np.concatenate([seen, np.full_like(seen, np.log(0.3))], axis=1)
-    settings = replace(SETTINGS, epochs=12, rate=2e-3)
+    settings = replace(SETTINGS, epochs=12, rate=6e-3)
     facts = data_of(particles.particles, features, direct=np.eye(2, dtype=np.float32))
     facts = replace(facts, rows=np.arange(700))
     state = train(facts, settings)
@@ -128,7 +134,7 @@ def test_it_learns_how_the_particle_moves_from_latents_that_say_where_it_is():
     assert held_out.mean() > 3  # nat beyond the consensus, for particles that were not trained on
     assert held_out.mean() > 5 * held_out.std() / 10  # five standard errors
     # maps at both ends are nearer to the truth there than the consensus is
-    decoder = decoder_of(state, facts, settings, MIDDLE, 6.0)
+    decoder = decoder_of(state, facts, settings, MIDDLE[None], 6.0)
     for rows in (particles.position < -0.85, particles.position > 0.85):
         truth = density(float(particles.position[rows].mean()), BOX)
         map_there = decoded_volume(decoder, latents.mean[rows].mean(axis=0)).data
@@ -139,7 +145,7 @@ def test_an_autodecoder_learns_more_of_each_particle_than_it_was_told():
     particles = made(400, 2.0)
     told = particles.position / particles.position.std() + np.random.default_rng(4).normal(0, 0.8, 400)
     start = Latents(told[:, None].astype(np.float32), np.full((400, 1, 1), 0.4, np.float32))
-    settings = replace(SETTINGS, epochs=16, rate=2e-3, batch=8, autodecoder=True)
+    settings = replace(SETTINGS, epochs=16, rate=4e-3, batch=8, autodecoder=True)
     facts = data_of(particles.particles, first_latents=start)
     latents = latents_of(train(facts, settings), facts, settings)
     before, after = (abs(spearmanr(mean, particles.position)[0]) for mean in (told, latents.mean[:, 0]))
@@ -228,6 +234,46 @@ def test_rings_open_with_the_epochs():
     assert radii[-1] == 20
     history = train(data(), replace(SETTINGS, radius=8)).history
     assert [record.pixels for record in history] == sorted(record.pixels for record in history)
+
+
+def test_coordinates_of_the_latent_open_one_after_the_other():
+    settings = replace(SETTINGS, epochs=20, network=replace(NETWORK, latent=6))
+    opened = [int(settings.open_in(epoch).sum()) for epoch in range(20)]
+    assert opened == [1] * 6 + [2] * 2 + [4] * 2 + [6] * 10
+    assert settings.open_in(6).tolist() == [1, 1, 0, 0, 0, 0]
+
+
+def test_the_rate_falls_to_nothing():
+    settings = replace(SETTINGS, epochs=3)
+    states = [first_state(data(), settings)]
+    train(data(), settings, keep=states.append)
+    moved = [
+        sum(float(np.abs(b - a).sum()) for a, b in zip(before.weights, after.weights, strict=True))
+        for before, after in pairwise(states)
+    ]
+    assert moved[2] < 0.5 * moved[0]  # as cosines do: the mean rates of three epochs are .91, .5 and .09 of the first
+
+
+def test_the_trained_decoder_is_what_was_trained_on():
+    """The gain of an image by the decoder's map is that which the training found with slices of eigenvolumes and network."""
+    maps = np.stack([MIDDLE, density(0.6, BOX) - MIDDLE]).astype(np.float32)
+    linear = SubspaceSlices.of(SubspaceDecoder(maps, 6.0, 8.0))
+    facts = replace(data(), linear=linear)
+    state = train(facts, replace(SETTINGS, epochs=2))
+    weights = weights_of(state, facts, SETTINGS)
+    decoder = decoder_of(state, facts, SETTINGS, maps, 6.0)
+    grid, basis = facts.source.grid, facts.source.slices.basis[:3]
+    kx, ky = grid.kx[1:].astype(np.float32), grid.ky[1:].astype(np.float32)
+    seen, latent = linear.at(basis, kx, ky), np.array([0.8], np.float32)
+    for one in range(3):
+        points = np.stack([kx, ky], axis=-1) @ basis[one]
+        scale = amplitude_at(facts.amplitude, np.hypot(kx, ky))
+        added = scale * network_values(weights.decoder, points, latent, BOX) + seen[one] @ answer(
+            weights.mixture, latent
+        )
+        expected = decoder.transform(points, latent) - transform_at(maps[0], points / BOX)
+        # trilinear interpolation in a transform padded twice, against the exact sum
+        assert np.linalg.norm(added - expected) < 0.05 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("wrong", [{"rate": 0}, {"epochs": 0}, {"share": 1.5}, {"beta": -1}, {"batch": 0}])

@@ -13,6 +13,7 @@ from vitreous.engine.checkpoint import load_state, save_state
 from vitreous.engine.workers import LocalWorkers
 from vitreous.errors import SettingsProblem
 from vitreous.fourier.interpolation import gridding_correction
+from vitreous.geometry.rotations import matrix_from_euler
 from vitreous.heterogeneity.consensus import noise, whitened_reader
 from vitreous.heterogeneity.fourier_ball import fourier_ball, working_box
 from vitreous.heterogeneity.particle_slices import ParticleSlices
@@ -25,6 +26,8 @@ from vitreous.heterogeneity.subspace import (
     ordered,
     orthogonal,
 )
+from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
+from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.heterogeneity.subspace_steps import Moments, expectation, maximisation
 from vitreous.reconstruction.direct_inversion import InversionSettings
 from vitreous.reconstruction.projection import slice_grid, values_at
@@ -207,6 +210,19 @@ def test_memory_stays_below_k_and_2_padded_volumes(tmp_path):
     tracemalloc.stop()
     volume = sliced(mean).data.nbytes
     assert peak < (components + 2) * volume
+
+
+def test_slices_are_those_of_the_eigenvolumes():
+    maps = np.stack([density(position, BOX) for position in (0.0, 0.5, -0.5)])
+    found = SubspaceSlices.of(SubspaceDecoder(maps, PIXEL_SIZE, 6.0))
+    grid, basis = slice_grid(BOX, 6.0), matrix_from_euler(np.random.default_rng(1).uniform(0, 180, (4, 3)))[:, :2]
+    basis = basis.astype(np.float32)
+    values = found.at(basis, grid.kx, grid.ky)
+    points = np.stack([grid.kx, grid.ky], axis=-1).astype(np.float32) @ basis
+    for j in range(2):
+        # the same interpolation, of a map that was cut off beyond the working box: its voxels hold what lies within
+        expected = values_at(sliced(maps[1 + j]), points)
+        assert np.linalg.norm(values[..., j] - expected) < 0.02 * np.linalg.norm(expected)
 
 
 def test_bases_are_turned_onto_each_other():

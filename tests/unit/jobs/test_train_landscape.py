@@ -76,6 +76,12 @@ def test_the_subspace_alone_finds_how_the_particle_moves(folder, tmp_path):
     found = read_landscape(tmp_path / "out")
     assert abs(spearmanr(found.latents.mean[:, 0], np.load(folder / "position.npy"))[0]) > 0.85
     assert result(tmp_path / "out")["gain_nat"] > 2
+    # as far apart as the maps: latents are spread as their eigenvolumes are, and these are all alike
+    maps, spread = found.decoder.maps[1:], found.latents.mean.std(axis=0)
+    sizes = np.sqrt((maps.astype(np.float64) ** 2).sum(axis=(1, 2, 3)))
+    assert sizes[1] == pytest.approx(sizes[0], rel=1e-4)
+    assert spread[1] < spread[0]
+    assert result(tmp_path / "out")["subspace"]["variance"][0] == pytest.approx(sizes[0] ** 2, rel=1e-4)
 
 
 def test_the_same_seed_is_the_same_landscape_from_memory_or_disk(trained, folder, tmp_path):
