@@ -121,7 +121,10 @@ def session(tmp_path, monkeypatch):
         "width": 64,
         "layers": 2,
     }
-    sizes |= {f"hinge_{name}": sizes[name] for name in ("count", "epochs", "snr", "conformations")} | {"hinge_box": 32}
+    sizes |= {f"hinge_{name}": sizes[name] for name in ("count", "epochs", "snr", "conformations")} | {
+        "hinge_box": 32,
+        "hinge_iterations": 5,
+    }
     given = sizes | {"data": tmp_path / "data", "reuse_cryodrgn": False, "score_images": 1}
     ours, peer = (Program(name, str(script), "1") for name in ("vitreous", "cryoDRGN"))
     return Session(argparse.Namespace(**given), ours, peer)

@@ -17,6 +17,7 @@ from vitreous.jobs.landscape_density_section import axis_name, density_section
 from vitreous.jobs.landscape_folder import Landscape
 from vitreous.jobs.landscape_volumes import MOVIES, VOLUMES, Pictures, Place
 from vitreous.jobs.latent_figures import latent_map
+from vitreous.jobs.latent_table import latent_finding
 from vitreous.jobs.pictures import png_bytes, sheet_of
 from vitreous.jobs.report import Figure, Gallery, Section, Source, Table, Tile
 
@@ -66,7 +67,7 @@ def findings(landscape: Landscape, analysis: Analysis, places: list[Place]) -> l
     explained = 100 * float(analysis.components.explained[0])
     return [
         Finding("particles", "particles", len(landscape.latents), "", "Each has a row in latents.star."),
-        Finding("latent", "latent", landscape.latents.dimensions, "numbers", "How many numbers tell particles apart."),
+        latent_finding(landscape.latents.dimensions),
         Finding(
             "explained_percent",
             "first component",

@@ -47,7 +47,7 @@ class LandscapeInput(ImageInput):
     refine_poses
         Refine orientations and origins along with the network.
     components
-        Eigenvolumes of the subspace that is fitted beside a network, as its encoder's eye and as the baseline; by default 8, or as many as latents.
+        Eigenvolumes of the subspace beside a network: its encoder's eye, part of its decoder, and the baseline; by default 8, or as many as latents.
     finest
         Finest resolution in angstrom that is compared; by default a tenth beyond where the half maps of all particles agree.
     diameter
@@ -55,7 +55,7 @@ class LandscapeInput(ImageInput):
     ctf
         Correct for the CTF.
     lazy
-        Read images from the disk in every epoch instead of keeping them in memory.
+        Keep prepared particles in temporary files beside the result instead of in memory; without it, only if they take more than half of what is free.
     seed
         Seed of everything random; the same seed gives the same landscape.
     """

@@ -11,6 +11,7 @@ from vitreous.jobs.job import Finding, Outcome
 from vitreous.jobs.landscape_ground import Ground
 from vitreous.jobs.landscape_input import LandscapeInput
 from vitreous.jobs.landscape_training import Baseline, Trained
+from vitreous.jobs.latent_table import latent_finding
 from vitreous.jobs.pictures import isosurface_picture
 from vitreous.jobs.report import Figure, Section, Source, Table
 from vitreous.jobs.surface import FRONT, SIDE
@@ -75,7 +76,7 @@ def findings(job: LandscapeInput, ground: Ground, baseline: Baseline, trained: T
             len(ground.held_out),
             meaning="Particles that were not trained on, and judge what was learned.",
         ),
-        Finding("latent", "latent", job.latent, "numbers", "How many numbers tell particles apart."),
+        latent_finding(job.latent),
         Finding(
             "finest_angstrom", "compared to", width / ground.radius, "Å", "The finest ring of the images that was used."
         ),

@@ -12,6 +12,7 @@ from vitreous.heterogeneity.latent_clusters import Clusters
 from vitreous.heterogeneity.latents import Latents
 from vitreous.io.relion_optics import numbers
 from vitreous.io.star import read_star, write_star
+from vitreous.jobs.job import Finding
 from vitreous.model.particles import ImageName
 from vitreous.model.table import Table, TextColumn
 
@@ -28,6 +29,12 @@ class LatentTable:
 
     labels: dict[str, np.ndarray]
     umap: np.ndarray | None
+
+
+def latent_finding(dimensions: int) -> Finding:
+    """How long the latent is, as reports say it."""
+    unit = "number" if dimensions == 1 else "numbers"
+    return Finding("latent", "latent", dimensions, unit, "How many numbers tell particles apart.")
 
 
 def latent_columns(latents: Latents) -> dict[str, np.ndarray]:

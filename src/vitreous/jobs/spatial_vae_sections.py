@@ -19,6 +19,7 @@ from vitreous.heterogeneity.spatial_vae_training import (
 from vitreous.jobs.curves import Series, line_plot
 from vitreous.jobs.job import Finding, Outcome
 from vitreous.jobs.landscape_training_sections import latent_section
+from vitreous.jobs.latent_table import latent_finding
 from vitreous.jobs.pictures import image_gallery
 from vitreous.jobs.report import Figure, Section, Source
 from vitreous.model.particles import Particles
@@ -110,7 +111,7 @@ def findings(
     moved = np.sqrt(np.mean((found.turns.origin * particles.pixel_size) ** 2))
     return [
         Finding("particles", "particles", len(particles), meaning="Images."),
-        Finding("latent", "latent", settings.network.latent, "numbers", "How many numbers tell particles apart."),
+        latent_finding(settings.network.latent),
         Finding("loss", "loss", last.loss, "nat", "Bound of the last epoch, sign changed, per particle."),
         Finding("gain_nat", "gain", last.gain, "nat", "What the picture explains of an image beyond an empty one."),
         Finding("kl_nat", "latents cost", last.kl, "nat", "Divergence of the latents from their prior."),
