@@ -5,8 +5,8 @@
     F(k, z) = F_0(k) + a(|k|) (o_1 + i o_2),      o = C h + c
 
 The features are those of a density at the points r_j, drawn from a Gaussian ball the size of the particle (Tancik et al. 2020,
-arXiv:2006.10739; Zhong et al. 2021, doi:10.1038/s41592-020-01049-4). F_0 is the transform of the consensus map and a(|k|) its root mean
-square in a shell: the network has to learn only what differs between particles, in units of order one. A map is real, F(-k) = conj F(k): the
+arXiv:2006.10739; Zhong et al. 2021, doi:10.1038/s41592-020-01049-4). F_0 is the transform of the consensus map and a(|k|) in units of its root
+mean square in a shell: the network has to learn only what differs between particles. A map is real, F(-k) = conj F(k): the
 network is asked for frequencies with k_x >= 0 and its answer is conjugated for the others.
 """
 

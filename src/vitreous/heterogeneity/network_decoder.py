@@ -16,6 +16,9 @@ from vitreous.heterogeneity.perceptron import Perceptron, answer
 if TYPE_CHECKING:
     from jaxtyping import Complex, Float
 
+# Adam moves the answer of a network by a like amount in every step, whatever the gradient: in this unit a step that noise has led is small beside
+# what differs between maps.
+UNIT = 0.1
 POINTS_AT_ONCE = 1 << 13  # their hidden units stay near the cache
 
 
@@ -23,7 +26,7 @@ POINTS_AT_ONCE = 1 << 13  # their hidden units stay near the cache
 class NetworkDecoder:
     """`F(k, z) = F_0(k) + sum_j g_j(z) U_j(k) + a(|k|) network(k, z)` below `radius` cycles per box: a Decoder.
 
-    `maps` [m + 1, z, y, x] are those of F_0 and of the eigenvolumes U_j, `amplitude` [s] is a at whole |k|, linear between them; voxels of `pixel_size`
+    `maps` [m + 1, z, y, x] are those of F_0 and of the eigenvolumes U_j, `amplitude` [s] is a (`network_amplitude`) at whole |k|, linear between them; voxels of `pixel_size`
     angstrom. The arrays of the network and of the perceptron g are fields of their own, as in NetworkWeights and Perceptron, because saved states
     hold arrays and tuples of them.
     """
@@ -109,9 +112,9 @@ def amplitude_at(amplitude: Float[np.ndarray, " s"], k: Float[np.ndarray, "*p"])
     return np.interp(k, np.arange(len(amplitude)), amplitude).astype(np.float32)
 
 
-def shell_amplitude(volume: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " s"]:
-    """Root mean square of a map's transform in each shell up to the Nyquist frequency; at least a thousandth of the largest, so that a network can
-    say something in every shell."""
+def network_amplitude(volume: Float[np.ndarray, "z y x"]) -> Float[np.ndarray, " s"]:
+    """UNIT times the root mean square of a map's transform in each shell up to the Nyquist frequency, at least a thousandth of the largest, so that a
+    network can say something in every shell."""
     rms = np.sqrt(power_spectrum(volume, 3) * volume.size)
     rms[0] = rms[1]  # the mean of a map depends on how its images were normalised, and tells nothing of the particle
-    return np.maximum(rms, 1e-3 * rms.max()).astype(np.float32)
+    return (UNIT * np.maximum(rms, 1e-3 * rms.max())).astype(np.float32)

@@ -69,7 +69,7 @@ class LandscapeInput(ImageInput):
     batch: int = field(default=8, kw_only=True)
     rate: float = field(default=2e-3, kw_only=True)
     beta: float = field(default=1.0, kw_only=True)
-    share: float = field(default=0.5, kw_only=True)
+    share: float = field(default=0.4, kw_only=True)
     encoder: Literal["subspace", "pixels"] = field(default="subspace", kw_only=True)
     autodecoder: bool = field(default=False, kw_only=True)
     refine_poses: bool = field(default=False, kw_only=True)

@@ -23,7 +23,7 @@ from vitreous.heterogeneity.drgn_training import (
     train,
 )
 from vitreous.heterogeneity.latents import Latents
-from vitreous.heterogeneity.network_decoder import NetworkDecoder, shell_amplitude
+from vitreous.heterogeneity.network_decoder import NetworkDecoder, network_amplitude
 from vitreous.heterogeneity.network_training import batches
 from vitreous.heterogeneity.slice_source import SliceSource, bytes_prepared, prepared
 from vitreous.heterogeneity.subspace import SubspaceSettings, SubspaceState, encode_subspace, fit_subspace
@@ -165,7 +165,7 @@ def training_data(ground: Ground, baseline: Baseline, source: SliceSource, job: 
     consensus = ground.consensus.map
     rows = np.arange(len(source)) if job.autodecoder else ground.trained
     common = TrainingData(
-        source, rows, sliced(consensus), shell_amplitude(consensus), np.zeros((len(source), 0), np.float32)
+        source, rows, sliced(consensus), network_amplitude(consensus), np.zeros((len(source), 0), np.float32)
     )
     if job.latent == 0:
         return common

@@ -9,7 +9,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.transforms import forward
 from vitreous.heterogeneity.coordinate_network import NetworkSettings, NetworkWeights, draw_network, network_values
 from vitreous.heterogeneity.decoder import decoded_volume
-from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at, shell_amplitude
+from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at, network_amplitude
 from vitreous.heterogeneity.perceptron import answer, draw_perceptron
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.reference import drgn as definition
@@ -27,7 +27,7 @@ def trained(seed: int = 0, settings: NetworkSettings = SETTINGS) -> NetworkWeigh
 
 def decoder(weights: NetworkWeights, radius: float = 8.0) -> NetworkDecoder:
     volume = density(0.3, BOX)
-    return NetworkDecoder.of(weights, None, volume[None], shell_amplitude(volume), PIXEL_SIZE, radius)
+    return NetworkDecoder.of(weights, None, volume[None], network_amplitude(volume), PIXEL_SIZE, radius)
 
 
 def test_values_are_those_of_the_definition():
@@ -87,7 +87,7 @@ def test_maps_hold_the_consensus_and_the_network_in_units_of_the_amplitude():
 
 def test_the_amplitude_is_the_root_mean_square_of_a_shell():
     volume = density(-0.5, BOX)
-    amplitude = shell_amplitude(volume)
+    amplitude = network_amplitude(volume)
     k = np.stack(np.meshgrid(*(np.fft.fftfreq(BOX, 1 / BOX),) * 3, indexing="ij"))
     shell = np.rint(np.sqrt((k**2).sum(axis=0)))
     power = np.abs(np.fft.fftn(volume)) ** 2
@@ -114,7 +114,7 @@ def test_eigenvolumes_are_mixed_into_the_map(tmp_path):
     mixture = draw_perceptron(rng.normal(size=(2, 2)), 5, 1, rng, spread=1.0)
     mixture.layers[-1][0][:] = rng.normal(size=(5, 2))
     silent = draw_network(NetworkSettings(latent=2, width=8, layers=1, waves=3), 6.0, rng)  # its last layer is 0
-    mixed = NetworkDecoder.of(silent, mixture, maps, shell_amplitude(maps[0]), PIXEL_SIZE, 8.0)
+    mixed = NetworkDecoder.of(silent, mixture, maps, network_amplitude(maps[0]), PIXEL_SIZE, 8.0)
     amounts = answer(mixture, latent)
     expected = SubspaceDecoder(maps, PIXEL_SIZE, 8.0)
     scale = abs(maps).max()
@@ -125,7 +125,7 @@ def test_eigenvolumes_are_mixed_into_the_map(tmp_path):
     after = load_state(tmp_path / "decoder.npz", NetworkDecoder)
     np.testing.assert_array_equal(decoded_volume(after, latent).data, decoded_volume(mixed, latent).data)
     with pytest.raises(DataProblem, match="2 maps"):
-        NetworkDecoder.of(silent, mixture, maps[:2], shell_amplitude(maps[0]), PIXEL_SIZE, 8.0)
+        NetworkDecoder.of(silent, mixture, maps[:2], network_amplitude(maps[0]), PIXEL_SIZE, 8.0)
 
 
 def test_one_map_for_all_has_no_latent():

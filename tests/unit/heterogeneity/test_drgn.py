@@ -11,7 +11,7 @@ from vitreous.heterogeneity.consensus import whitened_reader
 from vitreous.heterogeneity.coordinate_network import network_values
 from vitreous.heterogeneity.drgn import Batch, Rows, Weights
 from vitreous.heterogeneity.latent_encoder import draw_encoder
-from vitreous.heterogeneity.network_decoder import amplitude_at, shell_amplitude
+from vitreous.heterogeneity.network_decoder import amplitude_at, network_amplitude
 from vitreous.heterogeneity.perceptron import answer, draw_perceptron
 from vitreous.model.particles import Particles
 from vitreous.model.pose import Pose
@@ -36,7 +36,7 @@ def a_batch(particles: Particles, sigma: float = 2.0) -> Batch:
         slices.transfer,
         slices.basis,
         np.stack([GRID.kx, GRID.ky], axis=-1).astype(np.float32),
-        amplitude_at(shell_amplitude(VOLUME), np.hypot(GRID.kx, GRID.ky)),
+        amplitude_at(network_amplitude(VOLUME), np.hypot(GRID.kx, GRID.ky)),
         rng.normal(size=(count, 6)).astype(np.float32),
         rng.normal(size=(count, 2)).astype(np.float32),
         np.ones(count, np.float32),

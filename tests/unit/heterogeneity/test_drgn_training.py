@@ -29,7 +29,7 @@ from vitreous.heterogeneity.drgn_training import (
     weights_of,
 )
 from vitreous.heterogeneity.latents import Latents
-from vitreous.heterogeneity.network_decoder import amplitude_at, shell_amplitude
+from vitreous.heterogeneity.network_decoder import amplitude_at, network_amplitude
 from vitreous.heterogeneity.perceptron import answer
 from vitreous.heterogeneity.row_table import RowTable
 from vitreous.heterogeneity.slice_source import SliceSource, prepared
@@ -59,7 +59,7 @@ def data_of(particles, features: np.ndarray | None = None, **changes) -> Trainin
         prepared(reader, sliced(MIDDLE)),
         np.arange(len(particles)),
         sliced(MIDDLE),
-        shell_amplitude(MIDDLE),
+        network_amplitude(MIDDLE),
         features,
         **changes,
     )
@@ -170,7 +170,7 @@ def test_poses_are_refined():
     reader = whitened_reader(off, INVERSION, noise(particles, INVERSION, volume))
     nothing = np.zeros((300, 0), np.float32)
     facts = TrainingData(
-        prepared(reader, sliced(volume)), np.arange(300), sliced(volume), shell_amplitude(volume), nothing
+        prepared(reader, sliced(volume)), np.arange(300), sliced(volume), network_amplitude(volume), nothing
     )
     network = replace(NETWORK, latent=0)
     settings = TrainingSettings(network, 8, 6, epochs=16, rate=1e-4, pose_rate=6e-3, refine_poses=True)
