@@ -26,9 +26,9 @@ POINTS_AT_ONCE = 1 << 13  # their hidden units stay near the cache
 class NetworkDecoder:
     """`F(k, z) = F_0(k) + sum_j g_j(z) U_j(k) + a(|k|) network(k, z)` below `radius` cycles per box: a Decoder.
 
-    `maps` [m + 1, z, y, x] are those of F_0 and of the eigenvolumes U_j, `amplitude` [s] is a (`network_amplitude`) at whole |k|, linear between them; voxels of `pixel_size`
-    angstrom. The arrays of the network and of the perceptron g are fields of their own, as in NetworkWeights and Perceptron, because saved states
-    hold arrays and tuples of them.
+    `maps` [m + 1, z, y, x] are those of F_0 and of the eigenvolumes U_j, `amplitude` [s] is a (`network_amplitude`) at whole |k|, linear between them;
+    voxels of `pixel_size` angstrom. The arrays of the network and of the perceptron g are fields of their own, as in NetworkWeights and Perceptron,
+    because saved states hold arrays and tuples of them.
     """
 
     maps: np.ndarray

@@ -9,7 +9,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.fourier.transforms import forward
 from vitreous.heterogeneity.coordinate_network import NetworkSettings, NetworkWeights, draw_network, network_values
 from vitreous.heterogeneity.decoder import decoded_volume
-from vitreous.heterogeneity.network_decoder import NetworkDecoder, amplitude_at, network_amplitude
+from vitreous.heterogeneity.network_decoder import UNIT, NetworkDecoder, amplitude_at, network_amplitude
 from vitreous.heterogeneity.perceptron import answer, draw_perceptron
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.reference import drgn as definition
@@ -85,14 +85,15 @@ def test_maps_hold_the_consensus_and_the_network_in_units_of_the_amplitude():
     np.testing.assert_allclose(added, expected, atol=1e-5 * abs(expected).max())
 
 
-def test_the_amplitude_is_the_root_mean_square_of_a_shell():
+def test_the_amplitude_is_a_tenth_of_the_root_mean_square_of_a_shell():
     volume = density(-0.5, BOX)
     amplitude = network_amplitude(volume)
     k = np.stack(np.meshgrid(*(np.fft.fftfreq(BOX, 1 / BOX),) * 3, indexing="ij"))
     shell = np.rint(np.sqrt((k**2).sum(axis=0)))
     power = np.abs(np.fft.fftn(volume)) ** 2
+    assert UNIT == 0.1
     for number in (1, 3, 8):
-        expected = max(np.sqrt(power[shell == number].mean()), 1e-3 * amplitude.max())
+        expected = max(UNIT * np.sqrt(power[shell == number].mean()), 1e-3 * amplitude.max())
         assert amplitude[number] == pytest.approx(expected, rel=1e-4)
     assert amplitude[0] == amplitude[1]
     assert amplitude_at(amplitude, np.array([1.25]))[0] == pytest.approx(0.75 * amplitude[1] + 0.25 * amplitude[2])
