@@ -145,7 +145,7 @@ def test_an_autodecoder_learns_more_of_each_particle_than_it_was_told():
     particles = made(400, 2.0)
     told = particles.position / particles.position.std() + np.random.default_rng(4).normal(0, 0.8, 400)
     start = Latents(told[:, None].astype(np.float32), np.full((400, 1, 1), 0.4, np.float32))
-    settings = replace(SETTINGS, epochs=16, rate=4e-3, batch=8, autodecoder=True)
+    settings = replace(SETTINGS, epochs=16, rate=2e-2, batch=8, autodecoder=True)
     facts = data_of(particles.particles, first_latents=start)
     latents = latents_of(train(facts, settings), facts, settings)
     before, after = (abs(spearmanr(mean, particles.position)[0]) for mean in (told, latents.mean[:, 0]))
