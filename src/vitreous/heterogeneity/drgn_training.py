@@ -198,7 +198,7 @@ def one_epoch(
     rng = np.random.default_rng([settings.seed, 2, state.epoch])
     count, total, used = len(data.rows), np.zeros(3), 0
     groups = batches(rng.permutation(data.rows), settings.batch)
-    step = stepping(data, settings)
+    step, opens = stepping(data, settings), settings.open_in(state.epoch)
     listens = np.float32(data.direct is None or state.epoch >= ENCODER_FROM * settings.epochs)
     for number, (rows, slices) in enumerate(zip(groups, data.source.stream(groups), strict=True)):
         pixels = chosen_pixels(data, radius, settings.share, rng)
@@ -206,7 +206,7 @@ def one_epoch(
             None if latent is None else filled_up(latent.values[rows], settings.batch),
             None if not moves or pose is None else filled_up(pose.values[rows], settings.batch),
         )
-        batch = batch_of(data, slices, rows, own, pixels, settings, rng, settings.open_in(state.epoch))
+        batch = batch_of(data, slices, rows, own, pixels, settings, rng, opens)
         weights, optimiser, gradient, parts = step(weights, optimiser, own, batch, data.consensus.data, listens)
         values = np.array([float(part) for part in parts])
         if not np.isfinite(values).all():

@@ -107,6 +107,11 @@ def fourier_ball(box: int, radius: float) -> FourierBall:
     return FourierBall(box, radius, voxels, shell, index)
 
 
+def working_ball(box: int, radius: float) -> FourierBall:
+    """The ball of the smallest box that holds rings of images of `box` pixels up to `radius` cycles per box."""
+    return fourier_ball(working_box(box, radius), radius)
+
+
 def working_box(box: int, radius: float) -> int:
     """The smallest even box whose transform holds rings up to `radius` cycles per box, at most `box`."""
     return min(box, 2 * math.ceil(radius) + SPARE)

@@ -26,7 +26,7 @@ from vitreous.errors import SettingsProblem
 from vitreous.fourier.filters import soft_sphere
 from vitreous.fourier.shells import shell_sum
 from vitreous.fourier.transforms import forward, fourier_crop, fourier_pad
-from vitreous.heterogeneity.fourier_ball import FourierBall, fourier_ball, working_box
+from vitreous.heterogeneity.fourier_ball import FourierBall, working_ball
 from vitreous.heterogeneity.latents import Latents
 from vitreous.heterogeneity.ring_opening import opened
 from vitreous.heterogeneity.slice_source import SliceSource
@@ -96,7 +96,7 @@ class Fitting:
     workers: LocalWorkers
 
     def ball(self, radius: float) -> FourierBall:
-        return fourier_ball(working_box(self.box, radius), radius)
+        return working_ball(self.box, radius)
 
     def scale(self, ball: FourierBall) -> float:
         """What the transform of a map on the working box is multiplied by to be that of the whole box."""
@@ -217,7 +217,7 @@ def encode_subspace(
 
     `source` gives slices less those of the consensus, as for `fit_subspace`.
     """
-    ball = fourier_ball(working_box(decoder.box, decoder.radius), decoder.radius)
+    ball = working_ball(decoder.box, decoder.radius)
     scale = (decoder.box / ball.box) ** 3
     maps = on_box(decoder.maps[1:], ball.box)
     moments = expectation(source, rows, ball, maps, scale, workers or LocalWorkers(), progress)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vitreous.heterogeneity.fourier_ball import FourierBall, fourier_ball, working_box
+from vitreous.heterogeneity.fourier_ball import FourierBall, working_ball
 from vitreous.heterogeneity.subspace import on_box
 from vitreous.heterogeneity.subspace_decoder import SubspaceDecoder
 from vitreous.reconstruction.projection import PADDING
@@ -26,7 +26,7 @@ class SubspaceSlices:
     @staticmethod
     def of(decoder: SubspaceDecoder) -> SubspaceSlices:
         """Those of a fitted subspace, at frequencies below its radius."""
-        ball = fourier_ball(working_box(decoder.box, decoder.radius), decoder.radius)
+        ball = working_ball(decoder.box, decoder.radius)
         return SubspaceSlices(ball, ball.values(on_box(decoder.maps[1:], ball.box), (decoder.box / ball.box) ** 3))
 
     @property

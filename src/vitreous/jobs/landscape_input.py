@@ -9,6 +9,7 @@ from vitreous.errors import DataProblem, SettingsProblem
 from vitreous.jobs.particle_input import ImageInput
 from vitreous.jobs.ranges import refuse_numbers
 
+SHARE_OF_MEMORY = 0.5  # of what is free, that particles may take
 MODELS = ("drgn", "subspace")
 
 
@@ -130,6 +131,12 @@ def available_bytes() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # other systems
         return None
+
+
+def fits_memory(needed: int) -> bool:
+    """Whether particles of so many bytes may stay in memory: within SHARE_OF_MEMORY of what is free, or where that is not known."""
+    free = available_bytes()
+    return free is None or needed <= SHARE_OF_MEMORY * free
 
 
 def refuse_memory(box: int, pixels: int, settings: LandscapeInput, available: int | None) -> None:

@@ -32,7 +32,7 @@ from vitreous.heterogeneity.subspace_slices import SubspaceSlices
 from vitreous.jobs.alignment_input import particle_name
 from vitreous.jobs.job import Desk
 from vitreous.jobs.landscape_ground import Ground
-from vitreous.jobs.landscape_input import LandscapeInput, available_bytes
+from vitreous.jobs.landscape_input import LandscapeInput, fits_memory
 from vitreous.model.pose import Pose
 from vitreous.reconstruction.projection import SliceGrid
 from vitreous.reconstruction.slicing import sliced
@@ -42,7 +42,6 @@ SUBSPACE_ITERATIONS = 16  # beside a network
 PIXEL_FEATURES_RADIUS = 16  # cycles per box: what an encoder of pixels sees
 SMALLEST_SIZE = 1e-3  # of the first: what is kept of a coordinate along which nothing was found to vary
 TINY = np.finfo(np.float64).tiny
-SHARE_OF_MEMORY = 0.5  # of what is free, that particles may take
 
 
 @dataclass(frozen=True)
@@ -137,8 +136,7 @@ def train_network(ground: Ground, source: SliceSource, baseline: Baseline, job: 
 
 def slice_source(ground: Ground, job: LandscapeInput, desk: Desk) -> SliceSource:
     """All particles less the consensus, in memory, or in files beside the result where they are too many or `--lazy` asks for it."""
-    needed, free = bytes_prepared(len(ground.reader), ground.reader.grid), available_bytes()
-    aside = job.lazy or (free is not None and needed > SHARE_OF_MEMORY * free)
+    aside = job.lazy or not fits_memory(bytes_prepared(len(ground.reader), ground.reader.grid))
     consensus = sliced(ground.consensus.map)
     return prepared(ground.reader, consensus, desk.folder if aside else None, desk.progress("read"))
 

@@ -37,7 +37,7 @@ BASELINE_TEXT = (
 )
 TRAINING_TEXT = (
     "The loss is the bound with its sign changed, relative to the one map of all particles: below 0 the latent explains more than it costs. Steps in the curve are rings "
-    "that open: images are compared up to half of the final resolution first."
+    "that open, images are compared up to half of the final resolution first, and coordinates of the latent that open, the first one alone at first."
 )
 MAPS_TEXT = (
     "Maps at the percentiles of the first principal component of the latents, the other components at their mean. They are what the model says there, not averages of "

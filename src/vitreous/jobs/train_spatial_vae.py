@@ -16,7 +16,7 @@ from vitreous.io.particles import write_particles
 from vitreous.jobs.alignment_input import mask_diameter, particle_name, refuse_shifts, refuse_unusable_images
 from vitreous.jobs.job import Desk, Outcome
 from vitreous.jobs.landscape_folder import LATENTS, PARTICLES
-from vitreous.jobs.landscape_input import available_bytes
+from vitreous.jobs.landscape_input import fits_memory
 from vitreous.jobs.particle_input import ImageInput, declared_contrast, header_warning, ready_particles, stacks_of
 from vitreous.jobs.ranges import refuse_numbers
 from vitreous.jobs.stack_names import lasting_names
@@ -27,7 +27,6 @@ DECODED, STATE = "decoded.mrcs", "training.npz"
 SMALLEST_BOX = 16  # pixels
 SHIFT_RANGE = 0.08  # of the box, unless a range is given
 SHIFT_STEPS = 5  # to each side, at most, unless a step is given
-SHARE_OF_MEMORY = 0.5  # of what is free, that particles may take
 
 
 @dataclass(frozen=True)
@@ -185,8 +184,7 @@ class TrainSpatialVae(ImageInput):
             np.eye(3)[None], use_ctf=self.ctf, contrast=declared_contrast(particles, self.contrast)
         )
         reader = whitened_reader(unturned, inversion, noise.sigma, settings.radius)
-        free = available_bytes()
-        fits = free is None or bytes_prepared(count, reader.grid) <= SHARE_OF_MEMORY * free
+        fits = fits_memory(bytes_prepared(count, reader.grid))
         source = prepared(reader, folder=None if fits else desk.folder, progress=desk.progress("read"))
         return SpatialData(source, image_plane(reader.grid, radius, noise.signal)), settings
 
